@@ -1,0 +1,93 @@
+/* kv.c - the descriptor of a KV cache: defaults, sizes, checks. */
+#include "core/core.h"
+#include <string.h>
+
+static const char *const formats[] = { "0", "BF16", "F8_TOKEN", "I4", "F8_TOKEN_OUT", "F8_HEAD" };
+enum { FORMATS = sizeof formats / sizeof *formats, NOT_YET = 1u << 0 | 1u << OCT_KV_F8_TOKEN_OUT | 1u << OCT_KV_F8_HEAD };
+
+/* Of a full descriptor; -1 on overflow. */
+static int64_t row_bytes(const oct_kv *kv)
+{
+    switch (kv->format) {
+    case OCT_KV_BF16:     return oct_mul(kv->d, 2);
+    case OCT_KV_F8_TOKEN: return kv->d > INT64_MAX - 4 ? -1 : kv->d + 4;
+    case OCT_KV_I4:       return 4 * kv->groups + kv->d / 2;
+    }
+    return -1;
+}
+
+oct_kv oct_kv_full(const oct_kv *in)
+{
+    oct_kv kv;
+    memset(&kv, 0, sizeof kv);
+    memcpy(&kv, in, (size_t)oct_min(in->size, (int64_t)sizeof kv));
+    kv.size = (int64_t)sizeof kv;
+    if (!kv.groups) kv.groups = 1;
+    if (!kv.lanes) kv.lanes = kv.pages;
+    if (!kv.head_bytes) kv.head_bytes = row_bytes(&kv);
+    if (!kv.token_bytes) kv.token_bytes = oct_mul(kv.heads, kv.head_bytes);
+    if (!kv.page_bytes) kv.page_bytes = oct_mul(kv.page_size, kv.token_bytes);
+    return kv;
+}
+
+oct_status oct_kv_check(const char *op, const oct_kv *in, int dry)
+{
+    if (!in) return oct_fail(OCT_E_NULL, "%s: kv is NULL", op);
+    if (in->size < (int64_t)sizeof in->size)
+        return oct_fail(OCT_E_VALUE, "%s: kv.size is %lld; set it to sizeof(oct_kv)", op, (long long)in->size);
+    for (int64_t i = (int64_t)sizeof *in; i < in->size; i++)
+        if (((const char *)in)[i]) return oct_fail(OCT_E_UNSUPPORTED, "%s: kv is a newer struct and uses a new field", op);
+    const oct_kv kv = oct_kv_full(in);
+    OCT_TRY(oct_check_choice(op, "kv.format", kv.format, formats, FORMATS, NOT_YET));
+    OCT_TRY(oct_check_extent(op, "kv.heads", kv.heads, 1));
+    OCT_TRY(oct_check_extent(op, "kv.d", kv.d, 2));
+    OCT_TRY(oct_check_extent(op, "kv.page_size", kv.page_size, 1));
+    OCT_TRY(oct_check_extent(op, "kv.pages", kv.pages, 0));
+    OCT_TRY(oct_check_extent(op, "kv.lanes", kv.lanes, 0));
+    if (kv.d % 2) return oct_fail(OCT_E_SHAPE, "%s: kv.d is %lld; it must be even", op, (long long)kv.d);
+    if (kv.format == OCT_KV_I4) {
+        if (kv.groups != 1 && kv.groups != 2 && kv.groups != 4 && kv.groups != 8)
+            return oct_fail(OCT_E_VALUE, "%s: kv.groups is %d; supported: 1, 2, 4, 8", op, kv.groups);
+        if (kv.d % (2 * kv.groups))
+            return oct_fail(OCT_E_SHAPE, "%s: kv.d is %lld; with %d groups it must be a multiple of %d", op,
+                            (long long)kv.d, kv.groups, 2 * kv.groups);
+        if (kv.high_first) return oct_fail(OCT_E_UNSUPPORTED, "%s: kv.high_first is not supported yet; 0 is", op);
+    }
+    if (kv.k_param || kv.v_param)
+        return oct_fail(OCT_E_UNSUPPORTED, "%s: parameters outside the row are not supported yet; k_param, v_param must be NULL", op);
+    const int64_t row = row_bytes(&kv), align = kv.format == OCT_KV_I4 || kv.format == OCT_KV_F8_TOKEN ? 1 : 2;
+    const int64_t tokens = oct_mul(kv.heads, kv.head_bytes), page = oct_mul(kv.page_size, kv.token_bytes);
+    if (row < 0 || kv.head_bytes < row || tokens < 0 || kv.token_bytes < tokens || page < 0 || kv.page_bytes < page ||
+        kv.head_bytes % align || kv.token_bytes % align || kv.page_bytes % align || oct_mul(kv.pages, kv.page_bytes) < 0)
+        return oct_fail(OCT_E_SHAPE,
+                        "%s: kv strides head %lld, token %lld, page %lld bytes do not hold %lld pages of %lld tokens of "
+                        "%lld rows of %lld bytes", op, (long long)kv.head_bytes, (long long)kv.token_bytes,
+                        (long long)kv.page_bytes, (long long)kv.pages, (long long)kv.page_size, (long long)kv.heads,
+                        (long long)row);
+    if (kv.page_table) {
+        OCT_TRY(oct_check_extent(op, "kv.ld_page_table", kv.ld_page_table, 1));
+        if (oct_mul(oct_mul(kv.lanes, kv.ld_page_table), 4) < 0 || oct_mul(kv.ld_page_table, kv.page_size) < 0)
+            return oct_fail(OCT_E_SHAPE, "%s: kv.page_table overflows 64 bits", op);
+    } else if (kv.lanes > kv.pages)
+        return oct_fail(OCT_E_SHAPE, "%s: kv.lanes is %lld but there are %lld pages and no page table", op,
+                        (long long)kv.lanes, (long long)kv.pages);
+    if (dry || !kv.pages) return OCT_OK;
+    if (!kv.k || !kv.v) return oct_fail(OCT_E_NULL, "%s: kv.%s is NULL", op, kv.k ? "v" : "k");
+    if ((uintptr_t)kv.k % (uintptr_t)align || (uintptr_t)kv.v % (uintptr_t)align)
+        return oct_fail(OCT_E_ALIGN, "%s: kv.k or kv.v is not aligned to %lld bytes", op, (long long)align);
+    return OCT_OK;
+}
+
+int64_t oct_kv_row_bytes(const oct_kv *kv)
+{
+    OCT_TRY(oct_kv_check("kv", kv, 1));
+    const oct_kv full = oct_kv_full(kv);
+    return row_bytes(&full);
+}
+
+int64_t oct_kv_bytes(const oct_kv *kv)
+{
+    OCT_TRY(oct_kv_check("kv", kv, 1));
+    const oct_kv full = oct_kv_full(kv);
+    return full.pages * full.page_bytes;
+}
