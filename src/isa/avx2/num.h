@@ -28,6 +28,66 @@ INLINE __m256 f8e4m3fn_to_f32x8(__m128i codes)
     return _mm256_blendv_ps(r, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)), _mm256_castsi256_ps(nan));
 }
 
+/* f32 -> f8e4m3fn. The element's own power of two e (at least that of the smallest normal code, 2^-6), times 2^20, is
+ * a number whose last bit is worth one code step: adding it rounds the element to the code grid, nearest even, and
+ * leaves the count n of steps in the low bits and e's exponent in the high ones. code = n + 8 (exponent + 6).
+ *
+ * 8 magnitudes, none above 464 and none NaN -> words of 16 (code + 1128) in dwords: below 2^15, ready for packing. */
+INLINE __m256i f8e4m3fn_steps(__m256 a)
+{
+    const __m256i exponent = _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x7f800000));
+    const __m256 e = _mm256_castsi256_ps(_mm256_max_epi32(exponent, _mm256_set1_epi32(0x3c800000)));
+    const __m256i s = _mm256_castps_si256(_mm256_fmadd_ps(e, _mm256_set1_ps(0x1p20f), a));
+    return _mm256_madd_epi16(s, _mm256_set1_epi32(1 << 16 | 16)); /* 16 n + 128 (biased exponent + 20) */
+}
+/* 16 such words -> codes. */
+INLINE __m256i f8e4m3fn_codes(__m256i w) { return _mm256_srli_epi16(_mm256_sub_epi16(w, _mm256_set1_epi16(16 * 1128)), 4); }
+
+INLINE __m256 f32x8_abs(__m256 x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+INLINE __m256 f32x8_clamp_f8(__m256 a) { return _mm256_min_ps(a, _mm256_set1_ps(OCT_F8E4M3FN_MAX)); } /* NaN: 448 */
+
+/* The sign bits of 32 f32, or NaN lanes of 32 masks, as bytes in the order of four packs. */
+INLINE __m256i pack_f32x32(__m256 a, __m256 b, __m256 c, __m256 d)
+{
+    return _mm256_packs_epi16(_mm256_packs_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)),
+                              _mm256_packs_epi32(_mm256_castps_si256(c), _mm256_castps_si256(d)));
+}
+
+/* 32 f32, none above 464 in magnitude and none NaN -> 32 codes in order, nearest even. */
+INLINE __m256i f32x32_to_f8e4m3fn_inrange(__m256 a, __m256 b, __m256 c, __m256 d)
+{
+    const __m256i ab = _mm256_packs_epi32(f8e4m3fn_steps(f32x8_abs(a)), f8e4m3fn_steps(f32x8_abs(b)));
+    const __m256i cd = _mm256_packs_epi32(f8e4m3fn_steps(f32x8_abs(c)), f8e4m3fn_steps(f32x8_abs(d)));
+    const __m256i mag = _mm256_packus_epi16(f8e4m3fn_codes(ab), f8e4m3fn_codes(cd));
+    const __m256i sign = _mm256_and_si256(pack_f32x32(a, b, c, d), _mm256_set1_epi8((char)0x80));
+    return _mm256_permutevar8x32_epi32(_mm256_or_si256(mag, sign), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+/* 32 f32 -> 32 codes in order, nearest even, saturating, NaN gives 0x7F. */
+INLINE __m256i f32x32_to_f8e4m3fn(__m256 a, __m256 b, __m256 c, __m256 d)
+{
+    const __m256i ab = _mm256_packs_epi32(f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(a))), f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(b))));
+    const __m256i cd = _mm256_packs_epi32(f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(c))), f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(d))));
+    const __m256i mag = _mm256_packus_epi16(f8e4m3fn_codes(ab), f8e4m3fn_codes(cd));
+    const __m256i sign = _mm256_and_si256(pack_f32x32(a, b, c, d), _mm256_set1_epi8((char)0x80));
+    const __m256i nan = pack_f32x32(_mm256_cmp_ps(a, a, _CMP_UNORD_Q), _mm256_cmp_ps(b, b, _CMP_UNORD_Q),
+                                    _mm256_cmp_ps(c, c, _CMP_UNORD_Q), _mm256_cmp_ps(d, d, _CMP_UNORD_Q));
+    const __m256i code = _mm256_blendv_epi8(_mm256_or_si256(mag, sign), _mm256_set1_epi8(0x7f), nan);
+    return _mm256_permutevar8x32_epi32(code, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+/* 8 f32 -> 8 codes in the low 8 bytes, nearest even, saturating, NaN gives 0x7F. */
+INLINE __m128i f32x8_to_f8e4m3fn(__m256 x)
+{
+    const __m256i w = f8e4m3fn_codes(_mm256_packs_epi32(f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(x))), _mm256_setzero_si256()));
+    const __m256i sign = _mm256_packs_epi32(_mm256_castps_si256(x), _mm256_setzero_si256());
+    const __m256i nan = _mm256_packs_epi32(_mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)), _mm256_setzero_si256());
+    const __m256i code = _mm256_or_si256(w, _mm256_and_si256(_mm256_srli_epi16(sign, 8), _mm256_set1_epi16(0x80)));
+    const __m256i c = _mm256_blendv_epi8(code, _mm256_set1_epi16(0x7f), nan);
+    const __m256i in_order = _mm256_permute4x64_epi64(c, 0xd8);
+    return _mm_packus_epi16(_mm256_castsi256_si128(in_order), _mm_setzero_si128());
+}
+
 /* 8 bf16 -> 8 f32, exact. */
 INLINE __m256 bf16_to_f32x8(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
 
