@@ -226,7 +226,7 @@ static int find_added(encoder *e, int pass, const uint8_t *text, size_t n)
             return -1;
         if (append(e, &a->id, 1) != 0)
             return -1;
-        done = end > done ? end : done;
+        done = end; /* may go back, where rstrip took in this token: so it does in the `tokenizers` package */
     }
     return done < n ? find_added(e, pass + 1, text + done, n - done) : 0;
 }
