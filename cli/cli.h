@@ -1,6 +1,9 @@
 /* cli.h - the sub-commands of `octavo`; each parses its own arguments with argp (glibc). */
 #ifndef OCTAVO_CLI_H
 #define OCTAVO_CLI_H
+#include <argp.h>
+#include <stddef.h>
+#include <stdint.h>
 
 /* Exit codes, the same for every sub-command. */
 enum {
@@ -24,5 +27,18 @@ int cli_error(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3
 
 /* A progress bar on stderr: drawn in place on a terminal, a line every 10 % elsewhere; done == total ends it. */
 void cli_progress(const char *what, double done, double total);
+
+/* Parses with argp under the name "octavo COMMAND"; wrong usage ends the program with CLI_USAGE. */
+void cli_parse(const struct argp *parser, const char *command, int argc, char **argv, void *options);
+
+/* An option's whole number in [lo, hi]; anything else is a usage error that names the option. */
+int64_t cli_number(struct argp_state *state, const char *option, const char *text, int64_t lo, int64_t hi);
+double cli_real(struct argp_state *state, const char *option, const char *text, double lo, double hi);
+
+/* All bytes of a file, or of standard input for "-", with a NUL behind them, to free; NULL and a message on failure. */
+char *cli_read(const char *path, size_t *n);
+
+/* Seconds of a clock that only moves forward. */
+double cli_now(void);
 
 #endif

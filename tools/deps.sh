@@ -101,7 +101,7 @@ for group; do
   case $group in
     build)
       apt_need "compiles the library" gcc libc6-dev
-      apt_need "drives the build" make cmake
+      apt_need "drives the build" make cmake ninja-build
       apt_need "finds the two libraries below" pkgconf
       apt_need "reads JSON (config.json, tokenizer.json)" libcjson-dev
       apt_need "runs the tokenizers' split patterns" libpcre2-dev ;;
