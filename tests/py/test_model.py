@@ -46,10 +46,10 @@ class Octavo:
         file.write_text(" ".join(map(str, ids)) + "\n")
         return json.loads(self.call("eval", "--ids", file, "--ctx", ctx, "--json", *arguments))
 
-    def logits(self, ids):
+    def logits(self, ids, *arguments):
         """float32 [tokens, vocab]."""
         file = self.folder / "logits.npy"
-        self.eval(ids, max(len(ids), 2), "--logits", file)
+        self.eval(ids, max(len(ids), 2), "--logits", file, *arguments)
         return np.load(file)
 
 
