@@ -227,7 +227,7 @@ OCT_API int64_t oct_dequant_scratch(const oct_dequant_args *a);
 #define OCT_GEMM_BATCH_INVARIANT 2 /* the bits of a row of y do not depend on m */
 #define OCT_GEMM_FAST_ACCUM      4 /* GPUs: sums may stay in the tensor core; the CPU ignores it */
 
-/* y[b,i,j] = round( sum_k sx sw x[b,i,k] w[b,j,k]  +  bias[b,j] )
+/* y[b,i,j] = round( sum_k s x[b,i,k] w[b,j,k]  +  bias[b,j] ),  s = sx sw: one f32 product
  *   x      in  [batch, m, k]  bf16, f8e4m3fn      row stride ldx, batch stride stride_x
  *   w      in  [batch, n, k]  bf16, f8e4m3fn      row stride ldw, batch stride stride_w (0 with batch > 1: packed;
  *                                                 OCT_BROADCAST: all batches share one w)
@@ -243,8 +243,10 @@ OCT_API int64_t oct_dequant_scratch(const oct_dequant_args *a);
  *     GROUP  x_scale[b][i][k/128]                    w_scale[b][j/128][k/128]
  *     Scales of a batch are packed one after another. scale_layout MN_MAJOR: x_scale [k/128][m], w_scale [k/128][n/128].
  *   k = 0: y = bias or 0.
- *   BOUND, for T = sum_k |sx sw x w| + |bias|:  2 (k + 8) u T + 2^-126, and rounding to y's type on top.
- *          NaN in x or w: NaN in the y that it meets. Rows of x that hold none are not touched by NaN in others.
+ *   BOUND, for T = sum_k |s x w| + |bias|:  2 (k + 8) u (T + 2^-126), and rounding to y's type on top.
+ *          Sums are f32: where T, or sum_k |x w| before scaling, is 2^127 or more, infinity or NaN may stand for y.
+ *          NaN in x or w gives NaN in every y that it meets and touches no other; infinity in x or w gives what the
+ *          formula gives; a scale s that is not finite gives a y that is not finite.
  *   Deterministic: the same bits on every run, whatever the threads.
  *   scratch: see oct_gemm_scratch.
  *   source: FBGEMM GenAI f8f8bf16, _tensorwise, _rowwise, _rowwise_batched, _blockwise, _groupwise, bf16fp8bf16 */

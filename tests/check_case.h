@@ -4,7 +4,7 @@
 #include "check.h"
 #include <stddef.h>
 
-enum { CK_BUFS = 64 };
+enum { CK_BUFS = 512 };
 typedef struct ck_buf {
     char *base, *at; /* the mapping; the first element */
     int64_t mapped, bytes;

@@ -1,0 +1,202 @@
+/* check_gemm.c - BOUND: every y against the formula of octavo.h, computed here in double. */
+#include "check.h"
+#include <math.h>
+#include <string.h>
+
+enum { TYPES, SCALING, LAYOUT, M, N, K, BATCH, SHARE, Y, BIAS, FLAGS, PAD, XKIND, WKIND, SKIND };
+static const ck_axis axes[] = {
+    [TYPES] = CK_NAMES("types", "bf16 bf16", "f8 f8", "bf16 f8"),
+    [SCALING] = CK_NAMES("scaling", "none", "tensor", "row", "group", "block"),
+    [LAYOUT] = CK_NAMES("layout", "k", "mn"),
+    [M] = CK_INTS("m", 3, 1, 2, 3, 4, 5, 6, 7, 9, 0, 31, 33, 70, 131, 260, 529),
+    [N] = CK_INTS("n", 1, 1, 2, 3, 7, 8, 9, 15, 16, 17, 0, 33, 64, 97, 130, 576),
+    [K] = CK_INTS("k", 1, 1, 3, 7, 8, 9, 31, 32, 33, 0, 64, 127, 128, 129, 257, 300, 576, 1100),
+    [BATCH] = CK_INTS("batch", 0, 0, 1, 2, 3),
+    [SHARE] = CK_NAMES("batches", "packed", "apart", "one w"),
+    [Y] = CK_NAMES("y", "f32", "bf16"),
+    [BIAS] = CK_NAMES("bias", "none", "f32", "bf16"),
+    [FLAGS] = CK_NAMES("flags", "-", "w finite", "batch invariant", "both"),
+    [PAD] = CK_INTS("pad", 0, 0, 1, 5),
+    [XKIND] = CK_KINDS("x"),
+    [WKIND] = CK_KINDS("w"),
+    [SKIND] = CK_NAMES("scale", "uniform", "near max", "subnormal", "codes", "nan inf"),
+};
+
+/* Where an operand's scales lie: [n0][n1] a batch, and the index of (row, K block) in it. */
+typedef struct scales { float *p; int64_t n0, n1, rows; int32_t scaling, layout; } scales;
+
+static scales scale_make(ck_case *c, int32_t scaling, int32_t layout, int64_t batch, int64_t rows, int64_t k, int kind)
+{
+    scales s = { .scaling = scaling, .layout = layout };
+    const int64_t kn = (k + 127) / 128;
+    s.rows = scaling == OCT_SCALE_BLOCK ? (rows + 127) / 128 : rows;
+    s.n0 = 1;
+    s.n1 = scaling == OCT_SCALE_NONE ? 0 : scaling == OCT_SCALE_TENSOR ? 1 : rows;
+    if (scaling == OCT_SCALE_BLOCK || scaling == OCT_SCALE_GROUP) {
+        s.n0 = layout ? kn : s.rows;
+        s.n1 = layout ? s.rows : kn;
+    }
+    float *p = ck_input(c, batch * s.n0, s.n1, s.n1, 4);
+    ck_fill(c, p, OCT_F32, batch * s.n0, s.n1, s.n1, kind);
+    s.p = scaling ? p : 0;
+    return s;
+}
+static float scale_of(const scales *s, int64_t b, int64_t r, int64_t kb)
+{
+    if (s->scaling == OCT_SCALE_BLOCK) r /= 128;
+    switch (s->scaling) {
+    case OCT_SCALE_NONE:   return 1.0f;
+    case OCT_SCALE_TENSOR: return s->p[b];
+    case OCT_SCALE_ROW:    return s->p[b * s->n1 + r];
+    default: return s->p[b * s->n0 * s->n1 + (s->layout ? kb * s->n1 + r : r * s->n1 + kb)];
+    }
+}
+
+/* y[b,i,j] and T = sum |s x w| + |bias|, and the same without scales, of finite terms. */
+typedef struct exact { double y, t, unscaled; int bad_scale; } exact;
+
+static exact element(const oct_gemm_args *a, const scales *sx, const scales *sw, int64_t b, int64_t i, int64_t j)
+{
+    exact e = { 0, 0, 0, 0 };
+    const int64_t step = a->scaling == OCT_SCALE_BLOCK || a->scaling == OCT_SCALE_GROUP ? 128 : a->k;
+    const int64_t x = b * a->stride_x + i * a->ldx, w = b * a->stride_w + j * a->ldw;
+    for (int64_t k0 = 0; k0 < a->k; k0 += step) {
+        const float s = scale_of(sx, b, i, k0 / 128) * scale_of(sw, b, j, k0 / 128);
+        double sum = 0, t = 0;
+        for (int64_t k = k0; k < a->k && k < k0 + step; k++) {
+            const double xw = ck_value(a->x, a->x_dtype, x + k) * ck_value(a->w, a->w_dtype, w + k);
+            sum += xw;
+            if (isfinite(xw)) t += fabs(xw);
+        }
+        e.y += (double)s * sum;
+        e.t += fabs((double)s) * t;
+        e.unscaled += t;
+        e.bad_scale |= !isfinite(s);
+    }
+    if (a->bias) {
+        const double v = ck_value(a->bias, a->bias_dtype, b * a->stride_bias + j);
+        e.y += v;
+        if (isfinite(v)) e.t += fabs(v);
+    }
+    return e;
+}
+
+static void compare(ck_case *c, const oct_gemm_args *a, const scales *sx, const scales *sw)
+{
+    for (int64_t b = 0; b < a->batch; b++)
+        for (int64_t i = 0; i < a->m; i++)
+            for (int64_t j = 0; j < a->n; j++) {
+                const int64_t at = b * a->stride_y + i * a->ldy + j;
+                const exact e = element(a, sx, sw, b, i, j);
+                const double got = ck_value(a->y, a->y_dtype, at), bound = 2 * (double)(a->k + 8) * 0x1p-24 * (e.t + 0x1p-126);
+                int ok;
+                if (e.bad_scale) ok = !isfinite(got);
+                else if (isnan(e.y)) ok = isnan(got);
+                else if (!(e.t < 0x1p127 && e.unscaled < 0x1p127)) continue; /* partial sums may overflow */
+                else if (isinf(e.y)) ok = got == e.y;
+                else ok = ck_within(a->y, a->y_dtype, at, e.y, bound);
+                if (!ok) {
+                    ck_fail(c, "y[%lld,%lld,%lld] is %.9g, exact %.9g, bound %.3g", (long long)b, (long long)i, (long long)j, got,
+                            e.y, bound);
+                    return;
+                }
+                ck_compared(c, 1);
+            }
+}
+
+static int y_bytes(const oct_gemm_args *a) { return a->y_dtype == OCT_BF16 ? 2 : 4; }
+
+/* The first batch again with only rows [i0, i0 + m): the same bits? */
+static void rows_alone(ck_case *c, const oct_gemm_args *a, const scales *sx, int64_t i0, int64_t m)
+{
+    const int x_bytes = a->x_dtype == OCT_BF16 ? 2 : 1;
+    oct_gemm_args part = *a;
+    part.m = m;
+    part.batch = 1;
+    part.x = (const char *)a->x + i0 * a->ldx * x_bytes;
+    part.stride_x = part.stride_w = part.stride_y = 0;
+    part.ldy = a->n;
+    part.y = ck_output(c, m, a->n, a->n, y_bytes(a));
+    if (sx->scaling == OCT_SCALE_ROW) part.x_scale = a->x_scale + i0;
+    if (sx->scaling == OCT_SCALE_GROUP || sx->scaling == OCT_SCALE_BLOCK) {
+        const int64_t kn = (a->k + 127) / 128, per = sx->scaling == OCT_SCALE_BLOCK ? 128 : 1, rn = (m + per - 1) / per;
+        float *s = ck_input(c, rn * kn, 1, 1, 4);
+        for (int64_t r = 0; r < rn; r++)
+            for (int64_t kb = 0; kb < kn; kb++) s[sx->layout ? kb * rn + r : r * kn + kb] = scale_of(sx, 0, i0 + r * per, kb);
+        part.x_scale = s;
+    }
+    if (!ck_run(c, ck_row(c), &part)) return;
+    for (int64_t i = 0; i < m; i++)
+        if (memcmp((const char *)part.y + i * a->n * y_bytes(a), (const char *)a->y + (i0 + i) * a->ldy * y_bytes(a),
+                   (size_t)(a->n * y_bytes(a)))) {
+            ck_fail(c, "row %lld has other bits with m = %lld than with m = %lld", (long long)(i0 + i), (long long)m, (long long)a->m);
+            return;
+        }
+}
+
+static void run(ck_case *c)
+{
+    static const int32_t x_dtypes[] = { OCT_BF16, OCT_F8E4M3FN, OCT_BF16 }, w_dtypes[] = { OCT_BF16, OCT_F8E4M3FN, OCT_F8E4M3FN };
+    static const int32_t bias_dtypes[] = { 0, OCT_F32, OCT_BF16 };
+    const int types = (int)ck_pick(c, TYPES), flags = (int)ck_pick(c, FLAGS), share = (int)ck_pick(c, SHARE);
+    const int64_t m = ck_pick(c, M), n = ck_pick(c, N), k = ck_pick(c, K), pad = ck_pick(c, PAD), batch = ck_pick(c, BATCH);
+    const int64_t outer = batch ? batch : 1, apart = share == 1 ? 3 : 0; /* rows between the matrices of a batch */
+    int32_t scaling = (int32_t)ck_pick(c, SCALING);
+    int w_kind = (int)ck_pick(c, WKIND);
+    if (types == 0) scaling = OCT_SCALE_NONE;
+    if (types == 2 && scaling == OCT_SCALE_GROUP) scaling = OCT_SCALE_BLOCK;
+    if (flags & 1 && w_kind == CK_SPECIAL) w_kind = CK_UNIFORM;
+    oct_gemm_args a = { .size = sizeof a, .scaling = scaling, .scale_layout = (int32_t)ck_pick(c, LAYOUT),
+                        .flags = (flags & 1 ? OCT_GEMM_W_FINITE : 0) | (flags & 2 ? OCT_GEMM_BATCH_INVARIANT : 0), .m = m, .n = n,
+                        .k = k, .batch = batch, .x_dtype = x_dtypes[types], .w_dtype = w_dtypes[types], .ldx = k + pad,
+                        .ldw = k + 2 * pad, .ldy = n + pad, .y_dtype = ck_pick(c, Y) ? OCT_BF16 : OCT_F32,
+                        .bias_dtype = bias_dtypes[ck_pick(c, BIAS)] };
+    const int64_t xb = a.x_dtype == OCT_BF16 ? 2 : 1, wb = a.w_dtype == OCT_BF16 ? 2 : 1, w_outer = share == 2 ? 1 : outer;
+    void *x = ck_input(c, outer * (m + apart), k, a.ldx, xb), *w = ck_input(c, w_outer * (n + apart), k, a.ldw, wb);
+    ck_fill(c, x, a.x_dtype, outer * (m + apart), k, a.ldx, (int)ck_pick(c, XKIND));
+    ck_fill(c, w, a.w_dtype, w_outer * (n + apart), k, a.ldw, w_kind);
+    const scales sx = scale_make(c, types == 1 ? scaling : OCT_SCALE_NONE, a.scale_layout, outer, m, k, (int)ck_pick(c, SKIND));
+    const scales sw = scale_make(c, scaling == OCT_SCALE_GROUP ? OCT_SCALE_BLOCK : scaling, a.scale_layout, outer, n, k,
+                                 (int)ck_pick(c, SKIND));
+    a.x = x; a.w = w; a.x_scale = sx.p; a.w_scale = sw.p;
+    if (a.bias_dtype) {
+        void *bias = ck_input(c, outer, n, n + apart, a.bias_dtype == OCT_F32 ? 4 : 2);
+        ck_fill(c, bias, a.bias_dtype, outer, n, n + apart, (int)ck_pick(c, SKIND));
+        a.bias = bias;
+        a.stride_bias = apart ? n + apart : 0;
+    }
+    if (apart) {
+        a.stride_x = (m + apart) * a.ldx;
+        a.stride_w = (n + apart) * a.ldw;
+        a.stride_y = (m + apart) * a.ldy;
+    }
+    if (share == 2) a.stride_w = OCT_BROADCAST;
+    a.y = ck_output(c, outer * (m + apart), n, a.ldy, y_bytes(&a));
+    if (!ck_fits(c, &a) || !ck_run(c, ck_row(c), &a)) return;
+    /* The gaps between rows and between matrices are as they were. */
+    for (int64_t b = 0; b < outer; b++) {
+        const char *y = (const char *)a.y + b * (m + apart) * a.ldy * y_bytes(&a);
+        ck_padding(c, "y", y, m + (apart || b + 1 < outer), n, a.ldy, y_bytes(&a));
+        if (apart) ck_padding(c, "y, between matrices", y + m * a.ldy * y_bytes(&a), apart, 0, a.ldy, y_bytes(&a));
+    }
+    oct_gemm_args full = a; /* strides spelt out, for the formula */
+    full.batch = outer;
+    if (!full.stride_x) full.stride_x = m * a.ldx;
+    if (!full.stride_w) full.stride_w = n * a.ldw;
+    if (!full.stride_y) full.stride_y = m * a.ldy;
+    if (!full.stride_bias) full.stride_bias = n;
+    if (share == 2) full.stride_w = 0;
+    compare(c, &full, &sx, &sw);
+    ck_compared(c, 1); /* that it ran and touched nothing else */
+    if (!(flags & 2) || !m || ck_failed(c)) return;
+    if (m <= 70 && n * k < 6000 && ck_row(c) != ck_ref(c))
+        for (int64_t part = 1; part < m; part++) rows_alone(c, &full, &sx, 0, part);
+    else
+        rows_alone(c, &full, &sx, 0, 1 + (int64_t)(ck_rnd(c) % (uint64_t)m));
+    if (sx.scaling != OCT_SCALE_BLOCK) rows_alone(c, &full, &sx, (int64_t)(ck_rnd(c) % (uint64_t)m), 1);
+}
+
+static void bench(ck_bench *b) { (void)b; }
+
+const ck_op ck_gemm = { &oct_op_gemm, axes, sizeof axes / sizeof *axes, run, bench,
+                        "f8e4m3fnuz, f8e5m2, i8, i4 and f4 weights, grouped problems, packed weights" };
