@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "json.h"
@@ -133,6 +134,14 @@ static char *make_header(const wr_slot *slots, const lm_tensor *list, int64_t co
     return text;
 }
 
+/* Deletes an unfinished file; not a device, should one have been named. */
+static void discard(const lm_writer *w)
+{
+    struct stat st;
+    if (w->fd >= 0 && fstat(w->fd, &st) == 0 && S_ISREG(st.st_mode))
+        unlink(w->path);
+}
+
 static void free_writer(lm_writer *w)
 {
     if (w->fd >= 0)
@@ -183,8 +192,7 @@ lm_writer *lm_writer_open(const char *path, const lm_tensor *list, int64_t count
     free(header);
     if (bad) {
         lm_fail(err, errn, "%s: cannot write: %s", path, strerror(errno));
-        if (w->fd >= 0)
-            unlink(path);
+        discard(w);
         free_writer(w);
         return NULL;
     }
@@ -222,6 +230,6 @@ void lm_writer_abort(lm_writer *w)
 {
     if (w == NULL)
         return;
-    unlink(w->path);
+    discard(w);
     free_writer(w);
 }
