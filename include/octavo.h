@@ -4,7 +4,8 @@
  * What holds for every op, so that the comments below need not repeat it:
  *   call      Fill the op's args struct with designated initialisers and pass its address. `size` comes first and
  *             is sizeof the struct; a field left zero means its default. A smaller struct (an older caller) is read
- *             as zero-filled; a larger one with anything but zeros in the part unknown here is UNSUPPORTED.
+ *             as zero-filled; a larger one with anything but zeros in the part unknown here is UNSUPPORTED. So is
+ *             a reserved field that is not zero.
  *   memory    The caller owns every buffer. No op allocates, prints, aborts, keeps a pointer or synchronises.
  *             Scratch memory, where oct_<op>_scratch() asks for it, is passed in `on`; its contents mean nothing
  *             before or after the call.

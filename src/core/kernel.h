@@ -42,7 +42,7 @@ extern const int oct_row_count;
 typedef struct oct_op {
     int op;
     const char *name;
-    int64_t args_size, on_offset;
+    int64_t args_size, on_offset, reserved_offset;
     oct_status (*prepare)(void *args, int dry);
 } oct_op;
 
@@ -60,7 +60,8 @@ extern const oct_op *const oct_ops[OCT_OP_COUNT];
 #define OCT_ENTRY(op)                                                                                            \
     static oct_status prepare_void(void *a, int dry) { return prepare(a, dry); }                                 \
     const oct_op oct_op_##op = { OCT_OP_##op, #op, (int64_t)sizeof(oct_##op##_args),                             \
-                                 (int64_t)offsetof(oct_##op##_args, on), prepare_void };                         \
+                                 (int64_t)offsetof(oct_##op##_args, on),                                         \
+                                 (int64_t)offsetof(oct_##op##_args, reserved), prepare_void };                   \
     oct_status oct_##op(const oct_##op##_args *a) { oct_##op##_args f; return oct_op_run(&oct_op_##op, a, &f); } \
     oct_status oct_##op##_check(const oct_##op##_args *a, char *why, int64_t n)                                  \
     { oct_##op##_args f; return oct_op_check(&oct_op_##op, a, &f, why, n); }                                     \

@@ -11,7 +11,7 @@ static int64_t row_bytes(const oct_kv *kv)
     switch (kv->format) {
     case OCT_KV_BF16:     return oct_mul(kv->d, 2);
     case OCT_KV_F8_TOKEN: return kv->d > INT64_MAX - 4 ? -1 : kv->d + 4;
-    case OCT_KV_I4:       return 4 * kv->groups + kv->d / 2;
+    case OCT_KV_I4:       return 4 * (int64_t)kv->groups + kv->d / 2;
     }
     return -1;
 }
@@ -33,11 +33,14 @@ oct_kv oct_kv_full(const oct_kv *in)
 oct_status oct_kv_check(const char *op, const oct_kv *in, int dry)
 {
     if (!in) return oct_fail(OCT_E_NULL, "%s: kv is NULL", op);
-    if (in->size < (int64_t)sizeof in->size)
+    if (in->size < (int64_t)sizeof in->size || in->size > OCT_SIZE_MAX)
         return oct_fail(OCT_E_VALUE, "%s: kv.size is %lld; set it to sizeof(oct_kv)", op, (long long)in->size);
     for (int64_t i = (int64_t)sizeof *in; i < in->size; i++)
         if (((const char *)in)[i]) return oct_fail(OCT_E_UNSUPPORTED, "%s: kv is a newer struct and uses a new field", op);
     const oct_kv kv = oct_kv_full(in);
+    int64_t reserved = kv.reserved0;
+    for (int i = 0; i < 6; i++) reserved |= kv.reserved[i];
+    if (reserved) return oct_fail(OCT_E_UNSUPPORTED, "%s: a reserved field of kv is not supported; it must be 0", op);
     OCT_TRY(oct_check_choice(op, "kv.format", kv.format, formats, FORMATS, NOT_YET));
     OCT_TRY(oct_check_extent(op, "kv.heads", kv.heads, 1));
     OCT_TRY(oct_check_extent(op, "kv.d", kv.d, 2));
@@ -68,6 +71,7 @@ oct_status oct_kv_check(const char *op, const oct_kv *in, int dry)
         OCT_TRY(oct_check_extent(op, "kv.ld_page_table", kv.ld_page_table, 1));
         if (oct_mul(oct_mul(kv.lanes, kv.ld_page_table), 4) < 0 || oct_mul(kv.ld_page_table, kv.page_size) < 0)
             return oct_fail(OCT_E_SHAPE, "%s: kv.page_table overflows 64 bits", op);
+        if (!dry && (uintptr_t)kv.page_table % 4) return oct_fail(OCT_E_ALIGN, "%s: kv.page_table is not aligned to 4 bytes", op);
     } else if (kv.lanes > kv.pages)
         return oct_fail(OCT_E_SHAPE, "%s: kv.lanes is %lld but there are %lld pages and no page table", op,
                         (long long)kv.lanes, (long long)kv.pages);

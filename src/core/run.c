@@ -13,7 +13,7 @@ static oct_status read_args(const oct_op *op, const void *args, void *full)
     if (!args) return oct_fail(OCT_E_NULL, "%s: args is NULL", op->name);
     int64_t size;
     memcpy(&size, args, sizeof size);
-    if (size < (int64_t)sizeof size)
+    if (size < (int64_t)sizeof size || size > OCT_SIZE_MAX)
         return oct_fail(OCT_E_VALUE, "%s: args.size is %lld; set it to sizeof(oct_%s_args)", op->name, (long long)size,
                         op->name);
     for (int64_t i = op->args_size; i < size; i++)
@@ -34,6 +34,11 @@ static oct_status prepare(const oct_op *op, const void *args, void *full, int dr
     const oct_on *on = on_of(op, full);
     if (on->device_type != OCT_CPU)
         return oct_fail(OCT_E_UNSUPPORTED, "%s: device_type %d is not built in; OCT_CPU (0) is", op->name, on->device_type);
+    /* What is reserved today has a meaning tomorrow: a caller that counts on it is told. */
+    int64_t reserved = on->reserved0;
+    for (int i = 0; i < 4; i++) reserved |= on->reserved[i];
+    for (int64_t i = op->reserved_offset; i < op->args_size; i++) reserved |= ((const char *)full)[i];
+    if (reserved) return oct_fail(OCT_E_UNSUPPORTED, "%s: a reserved field of args or on is not supported; it must be 0", op->name);
     if (on->threads < 0) return oct_fail(OCT_E_VALUE, "%s: on.threads is %d; 0 means the default", op->name, on->threads);
     return op->prepare(full, dry);
 }
