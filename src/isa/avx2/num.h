@@ -46,40 +46,48 @@ INLINE __m256i f8e4m3fn_codes(__m256i w) { return _mm256_srli_epi16(_mm256_sub_e
 INLINE __m256 f32x8_abs(__m256 x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
 INLINE __m256 f32x8_clamp_f8(__m256 a) { return _mm256_min_ps(a, _mm256_set1_ps(OCT_F8E4M3FN_MAX)); } /* NaN: 448 */
 
-/* The sign bits of 32 f32, or NaN lanes of 32 masks, as bytes in the order of four packs. */
+/* Four times 8 dwords, taken as signed, to bytes with saturation, in the order of the packs; and back in order. */
 INLINE __m256i pack_f32x32(__m256 a, __m256 b, __m256 c, __m256 d)
 {
     return _mm256_packs_epi16(_mm256_packs_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)),
                               _mm256_packs_epi32(_mm256_castps_si256(c), _mm256_castps_si256(d)));
 }
+INLINE __m256i unpack_order(__m256i v) { return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); }
+
+/* 32 magnitudes, none above 464 and none NaN -> codes in the order of the packs. */
+INLINE __m256i magnitudes_to_f8e4m3fn(__m256 a, __m256 b, __m256 c, __m256 d)
+{
+    return _mm256_packus_epi16(f8e4m3fn_codes(_mm256_packs_epi32(f8e4m3fn_steps(a), f8e4m3fn_steps(b))),
+                               f8e4m3fn_codes(_mm256_packs_epi32(f8e4m3fn_steps(c), f8e4m3fn_steps(d))));
+}
+INLINE __m256i sign_bytes(__m256 a, __m256 b, __m256 c, __m256 d)
+{
+    return _mm256_and_si256(pack_f32x32(a, b, c, d), _mm256_set1_epi8((char)0x80));
+}
 
 /* 32 f32, none above 464 in magnitude and none NaN -> 32 codes in order, nearest even. */
 INLINE __m256i f32x32_to_f8e4m3fn_inrange(__m256 a, __m256 b, __m256 c, __m256 d)
 {
-    const __m256i ab = _mm256_packs_epi32(f8e4m3fn_steps(f32x8_abs(a)), f8e4m3fn_steps(f32x8_abs(b)));
-    const __m256i cd = _mm256_packs_epi32(f8e4m3fn_steps(f32x8_abs(c)), f8e4m3fn_steps(f32x8_abs(d)));
-    const __m256i mag = _mm256_packus_epi16(f8e4m3fn_codes(ab), f8e4m3fn_codes(cd));
-    const __m256i sign = _mm256_and_si256(pack_f32x32(a, b, c, d), _mm256_set1_epi8((char)0x80));
-    return _mm256_permutevar8x32_epi32(_mm256_or_si256(mag, sign), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    const __m256i mag = magnitudes_to_f8e4m3fn(f32x8_abs(a), f32x8_abs(b), f32x8_abs(c), f32x8_abs(d));
+    return unpack_order(_mm256_or_si256(mag, sign_bytes(a, b, c, d)));
 }
 
 /* 32 f32 -> 32 codes in order, nearest even, saturating, NaN gives 0x7F. */
 INLINE __m256i f32x32_to_f8e4m3fn(__m256 a, __m256 b, __m256 c, __m256 d)
 {
-    const __m256i ab = _mm256_packs_epi32(f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(a))), f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(b))));
-    const __m256i cd = _mm256_packs_epi32(f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(c))), f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(d))));
-    const __m256i mag = _mm256_packus_epi16(f8e4m3fn_codes(ab), f8e4m3fn_codes(cd));
-    const __m256i sign = _mm256_and_si256(pack_f32x32(a, b, c, d), _mm256_set1_epi8((char)0x80));
+    const __m256i mag = magnitudes_to_f8e4m3fn(f32x8_clamp_f8(f32x8_abs(a)), f32x8_clamp_f8(f32x8_abs(b)),
+                                               f32x8_clamp_f8(f32x8_abs(c)), f32x8_clamp_f8(f32x8_abs(d)));
     const __m256i nan = pack_f32x32(_mm256_cmp_ps(a, a, _CMP_UNORD_Q), _mm256_cmp_ps(b, b, _CMP_UNORD_Q),
                                     _mm256_cmp_ps(c, c, _CMP_UNORD_Q), _mm256_cmp_ps(d, d, _CMP_UNORD_Q));
-    const __m256i code = _mm256_blendv_epi8(_mm256_or_si256(mag, sign), _mm256_set1_epi8(0x7f), nan);
-    return _mm256_permutevar8x32_epi32(code, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    const __m256i code = _mm256_or_si256(mag, sign_bytes(a, b, c, d));
+    return unpack_order(_mm256_blendv_epi8(code, _mm256_set1_epi8(0x7f), nan));
 }
 
 /* 8 f32 -> 8 codes in the low 8 bytes, nearest even, saturating, NaN gives 0x7F. */
 INLINE __m128i f32x8_to_f8e4m3fn(__m256 x)
 {
-    const __m256i w = f8e4m3fn_codes(_mm256_packs_epi32(f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(x))), _mm256_setzero_si256()));
+    const __m256i steps = f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(x)));
+    const __m256i w = f8e4m3fn_codes(_mm256_packs_epi32(steps, _mm256_setzero_si256()));
     const __m256i sign = _mm256_packs_epi32(_mm256_castps_si256(x), _mm256_setzero_si256());
     const __m256i nan = _mm256_packs_epi32(_mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)), _mm256_setzero_si256());
     const __m256i code = _mm256_or_si256(w, _mm256_and_si256(_mm256_srli_epi16(sign, 8), _mm256_set1_epi16(0x80)));

@@ -1,0 +1,130 @@
+/* check_quant.c - EXACT: every byte of codes and scales equals the reference's. */
+#include "check.h"
+#include "core/num/bf16.h"
+#include "core/num/scale.h"
+#include <string.h>
+
+enum { M, K, SCALING, LAYOUT, BLOCK_M, BLOCK_K, MODE, UB, PAD, KIND, SCALE_KIND };
+static const ck_axis axes[] = {
+    [M] = CK_INTS("m", 1, 1, 2, 3, 0, 130),
+    [K] = CK_INTS("k", 2, 1, 7, 31, 32, 33, 0, 160, 576, 4096, 131080),
+    [SCALING] = CK_NAMES("scaling", "tensor", "row", "group", "block"),
+    [LAYOUT] = CK_NAMES("layout", "k", "mn"),
+    [BLOCK_M] = CK_INTS("block_m", 0, 0, 1, 3, INT64_MAX),
+    [BLOCK_K] = CK_INTS("block_k", 0, 0, 5, 32, INT64_MAX),
+    [MODE] = CK_NAMES("mode", "f32 min", "f32 eps", "f32 given", "bf16 min", "bf16 eps", "bf16 given"), /* one axis: all meet all inputs */
+    [UB] = CK_NAMES("ub", "none", "no", "without", "0.75", "1e30", "0", "-1", "inf", "nan", "448.00003"),
+    [PAD] = CK_INTS("pad", 0, 0, 5),
+    [KIND] = CK_NAMES("input", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero", "constant",
+                      "middles", "random bits", "largest", "hard divisors", "one nan", "all nan"),
+    [SCALE_KIND] = CK_NAMES("scales", "uniform", "near max", "subnormal", "codes", "nan inf"),
+};
+enum { MIDDLES = CK_KIND_COUNT, RANDOM_BITS, LARGEST, HARD_DIVISORS, ONE_NAN, ALL_NAN };
+
+/* What the shared kinds lack. The first element of a run of 448 is its amax, so that scales are known beforehand. */
+static float special(ck_case *c, int kind, int64_t i)
+{
+    switch (kind) {
+    case MIDDLES: { /* quotients at and next to the middles between codes; scales of a power of two, and others */
+        const int code = (int)(ck_rnd(c) % 126);
+        const float mid = (oct_f8e4m3fn_to_f32((uint8_t)code) + oct_f8e4m3fn_to_f32((uint8_t)(code + 1))) / 2;
+        const float x = oct_f32_from_bits(oct_f32_bits(mid) + (uint32_t)(ck_rnd(c) % 5) - 2);
+        return i == 0 ? 448.0f : ck_rnd(c) & 1 ? x : -x;
+    }
+    case RANDOM_BITS: return oct_f32_from_bits((uint32_t)ck_rnd(c));
+    case LARGEST:     return oct_f32_from_bits(0x7f7fffff - (uint32_t)(ck_rnd(c) % 3) * 0x10000) * (ck_rnd(c) & 1 ? 1.0f : -1.0f);
+    case HARD_DIVISORS: { /* a scale whose last bits are next to 0, and values next to a middle times it */
+        const float s = oct_f32_from_bits(0x3f800000 + (uint32_t)(i / 997 % 8) * 0x100000 + (uint32_t)(i / 97 % 24) - 12);
+        const float mid = (oct_f8e4m3fn_to_f32((uint8_t)(ck_rnd(c) % 126)) + 0x1p-10f) * s * 1.0625f;
+        return i % 97 == 0 ? s * 448.0f : oct_f32_from_bits(oct_f32_bits(mid) + (uint32_t)(ck_rnd(c) % 7) - 3);
+    }
+    case ONE_NAN:     return i == 11 ? -NAN : ck_uniform(c, -3, 3);
+    default:          return oct_f32_from_bits(0x7f800001 + ((uint32_t)ck_rnd(c) & 0x807ffffe)); /* any NaN, signaling too */
+    }
+}
+
+static void fill(ck_case *c, void *x, int32_t dtype, int64_t m, int64_t k, int64_t ld, int kind)
+{
+    if (kind < CK_KIND_COUNT) {
+        ck_fill(c, x, dtype, m, k, ld, kind);
+        return;
+    }
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < k; j++) {
+            const float v = special(c, kind, i * k + j);
+            if (dtype == OCT_F32) memcpy((char *)x + (i * ld + j) * 4, &v, 4); /* a signaling NaN stays one */
+            else {
+                const uint16_t h = v != v ? (uint16_t)(oct_f32_bits(v) >> 16 | 1) : oct_bf16_from_f32(v);
+                memcpy((char *)x + (i * ld + j) * 2, &h, 2);
+            }
+        }
+}
+
+static void run(ck_case *c)
+{
+    static const float ubs[] = { 0, 0, 0, 0.75f, 1e30f, 0, -1, INFINITY, NAN, 448.00003f };
+    const int64_t m = ck_pick(c, M), k = ck_pick(c, K), pad = ck_pick(c, PAD), elem = ck_pick(c, MODE) >= 3 ? 2 : 4;
+    const int given = ck_pick(c, MODE) % 3 == 2, blocks = ck_pick(c, SCALING) >= 2;
+    oct_quant_args a = { .size = sizeof a, .scaling = (int32_t)ck_pick(c, SCALING) + OCT_SCALE_TENSOR, .rule = ck_pick(c, MODE) % 3 == 1,
+                         .scale_layout = (int32_t)ck_pick(c, LAYOUT), .flags = given ? OCT_QUANT_SCALE_GIVEN : 0, .m = m, .k = k,
+                         .block_m = ck_pick(c, BLOCK_M), .block_k = ck_pick(c, BLOCK_K), .x_dtype = elem == 2 ? OCT_BF16 : OCT_F32,
+                         .y_dtype = OCT_F8E4M3FN, .ldx = k + pad, .ldy = k + pad };
+    const int64_t bm = a.block_m ? a.block_m : 128, bk = a.block_k ? a.block_k : 128;
+    int64_t r = 1, s = a.scaling == OCT_SCALE_TENSOR ? 1 : m;
+    if (blocks) {
+        r = a.scaling == OCT_SCALE_BLOCK ? m / bm + (m % bm != 0) : m;
+        s = k / bk + (k % bk != 0);
+        if (a.scale_layout == OCT_MN_MAJOR) { const int64_t t = r; r = s; s = t; }
+        a.ld_scale = s + pad;
+    }
+    void *x = ck_input(c, m, k, a.ldx, elem);
+    fill(c, x, a.x_dtype, m, k, a.ldx, (int)ck_pick(c, KIND));
+    a.x = x;
+    if (!given && ck_pick(c, UB) >= 3) {
+        float *ub = ck_input(c, 1, 1, 1, 4);
+        *ub = ubs[ck_pick(c, UB)];
+        a.scale_ub = ub;
+    }
+    oct_quant_args want = a;
+    const int64_t ld = blocks ? a.ld_scale : s;
+    if (given) {
+        a.scale = want.scale = ck_input(c, r, s, ld, 4);
+        ck_fill(c, a.scale, OCT_F32, r, s, ld, (int)ck_pick(c, SCALE_KIND));
+    } else {
+        a.scale = ck_output(c, r, s, ld, 4);
+        want.scale = ck_output(c, r, s, ld, 4);
+    }
+    a.y = ck_output(c, m, k, a.ldy, 1);
+    want.y = ck_output(c, m, k, a.ldy, 1);
+    if (!ck_fits(c, &a) || !ck_run(c, ck_ref(c), &want) || !ck_run(c, ck_row(c), &a)) return;
+    ck_same(c, "y", a.y, want.y, m, k, a.ldy, 1);
+    if (!given) ck_same(c, "scale", a.scale, want.scale, r, s, ld, 4);
+    if (!m || !k) ck_compared(c, 1); /* that it ran and touched nothing */
+}
+
+static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t x_dtype, int64_t m, int64_t k)
+{
+    enum { N = 6 };
+    const int64_t elem = x_dtype == OCT_BF16 ? 2 : 4;
+    oct_quant_args a[N];
+    void *args[N];
+    for (int i = 0; i < N; i++) {
+        void *x = ck_bench_mem(b, m * k * elem);
+        ck_bench_fill(b, x, x_dtype, m * k, 3);
+        a[i] = (oct_quant_args){ .size = sizeof *a, .scaling = scaling, .m = m, .k = k, .x = x, .x_dtype = x_dtype,
+                                 .y = ck_bench_mem(b, m * k), .y_dtype = OCT_F8E4M3FN, .scale = ck_bench_mem(b, m * k / 8) };
+        args[i] = &a[i];
+    }
+    ck_time(b, shape, (double)(elem + 1) * (double)(m * k), 0, N, args);
+}
+
+static void bench(ck_bench *b)
+{
+    bench_one(b, "row 2048x4096 bf16", OCT_SCALE_ROW, OCT_BF16, 2048, 4096);
+    bench_one(b, "row 2048x4096 f32", OCT_SCALE_ROW, OCT_F32, 2048, 4096);
+    bench_one(b, "group 2048x4096 bf16", OCT_SCALE_GROUP, OCT_BF16, 2048, 4096);
+    bench_one(b, "row 1x4096 bf16", OCT_SCALE_ROW, OCT_BF16, 1, 4096);
+}
+
+const ck_op ck_quant = { &oct_op_quant, axes, sizeof axes / sizeof *axes, run, bench,
+                         "f16 input, f8e4m3fnuz and f8e5m2, COL scales, valid_m, stochastic rounding" };
