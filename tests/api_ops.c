@@ -17,6 +17,27 @@
 #define N(op, kind, field, name, a, b) { API_##kind, name, offsetof(oct_##op##_args, field), a, b }
 #define BIT(x) ((int64_t)1 << (x))
 
+/* For `more`: a good call with a change is refused with this status and these words; or it works. */
+#define BAD(op, status, part, part2, ...)                                                                             \
+    do {                                                                                                              \
+        oct_##op##_args a = { .size = 0 };                                                                            \
+        const char *const parts[] = { part, part2, 0 };                                                               \
+        m.used = 0;                                                                                                   \
+        op##_good(&a, &m);                                                                                            \
+        a.size = sizeof a;                                                                                            \
+        __VA_ARGS__;                                                                                                  \
+        api_refuse(api_find(#op), &a, &m, status, 0, parts);                                                          \
+    } while (0)
+#define GOOD(op, ...)                                                                                                 \
+    do {                                                                                                              \
+        oct_##op##_args a = { .size = 0 };                                                                            \
+        m.used = 0;                                                                                                   \
+        op##_good(&a, &m);                                                                                            \
+        a.size = sizeof a;                                                                                            \
+        __VA_ARGS__;                                                                                                  \
+        api_accept(api_find(#op), &a, #__VA_ARGS__);                                                                  \
+    } while (0)
+
 /* ---- dequant ---- */
 
 CALLS(dequant)
@@ -46,7 +67,70 @@ static const api_field dequant_fields[] = {
     F(dequant, PTR, scale, 4, 1),
 };
 
+/* ---- gemm ---- */
+
+CALLS(gemm)
+static void gemm_good(void *args, api_arena *m)
+{
+    oct_gemm_args *a = args;
+    *a = (oct_gemm_args){ .scaling = OCT_SCALE_GROUP, .m = 70, .n = 40, .k = 130, .batch = 2, .x_dtype = OCT_F8E4M3FN,
+                          .w_dtype = OCT_F8E4M3FN, .bias_dtype = OCT_F32, .y_dtype = OCT_F32, .ldx = 131, .ldw = 130, .ldy = 41 };
+    a->x = api_mem(m, 2 * 70 * 131);
+    a->w = api_mem(m, 2 * 40 * 130);
+    a->y = api_mem(m, 2 * 70 * 41 * 4);
+    a->x_scale = api_mem(m, 2 * 70 * 2 * 4);
+    a->w_scale = api_mem(m, 2 * 1 * 2 * 4);
+    a->bias = api_mem(m, 2 * 40 * 4);
+}
+static const api_field gemm_fields[] = {
+    F(gemm, DTYPE, x_dtype, BIT(OCT_F8E4M3FN) | BIT(OCT_BF16), 0),
+    F(gemm, DTYPE, w_dtype, BIT(OCT_F8E4M3FN) | BIT(OCT_BF16), 0),
+    F(gemm, DTYPE, bias_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
+    F(gemm, DTYPE, y_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
+    F(gemm, CHOICE, scaling, 5, 0),
+    F(gemm, CHOICE, scale_layout, 2, 0),
+    F(gemm, FLAGS, flags, 7, 0),
+    F(gemm, I32_NOT_YET, w_layout, 0, 0),
+    F(gemm, EXTENT, m, 0, 1),
+    F(gemm, EXTENT, n, 0, 1),
+    F(gemm, EXTENT, k, 0, 1),
+    F(gemm, EXTENT, batch, 0, 1),
+    N(gemm, STRIDE, ldx, "x", 130, 0),
+    N(gemm, STRIDE, ldw, "w", 130, 0),
+    N(gemm, STRIDE, ldy, "y", 40, 0),
+    N(gemm, STRIDE, stride_x, "x", 69 * 131 + 130, 1),
+    N(gemm, STRIDE, stride_w, "w", 40 * 130, 1),
+    N(gemm, STRIDE, stride_y, "y", 69 * 41 + 40, 0),
+    N(gemm, STRIDE, stride_bias, "bias", 40, 1),
+    F(gemm, PTR, x, 1, 1),
+    F(gemm, PTR, w, 1, 1),
+    F(gemm, PTR, y, 4, 1),
+    F(gemm, PTR, x_scale, 4, 1),
+    F(gemm, PTR, w_scale, 4, 1),
+    F(gemm, PTR, bias, 4, 0),
+    F(gemm, PTR_NOT_YET, m_sizes, 0, 0),
+    F(gemm, I64_NOT_YET, groups, 0, 0),
+};
+static void gemm_more(void)
+{
+    static api_arena m;
+    BAD(gemm, OCT_E_VALUE, "block_m", "64", a.block_m = 64);
+    BAD(gemm, OCT_E_VALUE, "block_n", "-1", a.block_n = -1);
+    BAD(gemm, OCT_E_VALUE, "block_k", "127", a.block_k = 127);
+    BAD(gemm, OCT_E_DTYPE, "f8e4m3fn", "bf16", a.w_dtype = OCT_BF16);
+    BAD(gemm, OCT_E_VALUE, "scaling is GROUP", "x bf16", a.x_dtype = OCT_BF16);
+    BAD(gemm, OCT_E_VALUE, "x_scale", "x is bf16", a.x_dtype = OCT_BF16, a.scaling = OCT_SCALE_ROW);
+    BAD(gemm, OCT_E_VALUE, "scaling is ROW", "w bf16", a.x_dtype = a.w_dtype = OCT_BF16, a.scaling = OCT_SCALE_ROW);
+    BAD(gemm, OCT_E_VALUE, "x_scale", "NONE", a.scaling = OCT_SCALE_NONE);
+    BAD(gemm, OCT_E_VALUE, "w_scale", "NONE", a.scaling = OCT_SCALE_NONE, a.x_scale = 0);
+    GOOD(gemm, a.block_m = a.block_n = a.block_k = 128);
+    GOOD(gemm, a.stride_w = OCT_BROADCAST);
+    GOOD(gemm, a.m = 0, a.x = 0, a.y = 0);
+    GOOD(gemm, a.batch = 1);
+}
+
 const api_op api_ops[] = {
     OP(dequant, 0),
+    OP(gemm, gemm_more),
 };
 const int api_op_count = (int)(sizeof api_ops / sizeof *api_ops);

@@ -190,8 +190,8 @@ static void check_field(const api_op *op, const api_field *f, api_arena *m)
         break;
     }
     case API_STRIDE: {
-        const int64_t bad[] = { f->a - 1, 1, -1, -2, INT64_MIN, INT64_MAX, INT64_MAX / 2 + 1 };
-        for (int i = 0; i < 7; i++) {
+        const int64_t bad[] = { f->a - 1, 1, -1, -2, INT64_MIN, INT64_MAX };
+        for (int i = 0; i < 6; i++) {
             if (!bad[i] || (f->b && bad[i] == -1) || (bad[i] == 1 && f->a <= 1)) continue;
             set64((a = ok, &a), f->at, bad[i]);
             const char *const parts[] = { f->name, 0 };
@@ -602,6 +602,7 @@ static void check_kv(void)
 int main(void)
 {
     static api_arena m;
+    setvbuf(stdout, 0, _IOLBF, 0);
     api_expect(!oct_error_text()[0], "an error text before the first error: %s", oct_error_text());
     check_words();
     oct_set_trace(on_trace, &traced);

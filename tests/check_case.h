@@ -28,6 +28,6 @@ void *ck_scratch(ck_case *c, int64_t bytes);
 /* The caller's odd floating-point environment: DAZ, FTZ, round up. Returns what was. */
 uint32_t ck_fp_dirty(void);
 void ck_fp_restore(uint32_t saved);
-/* A parallel_for over POSIX threads, which sanitizers understand; from the last index to the first. */
+/* A parallel_for over three POSIX threads, which sanitizers understand; from the last index to the first. */
 void ck_pool(void *ctx, int64_t n, oct_body *body, void *arg);
 #endif

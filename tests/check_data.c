@@ -4,7 +4,6 @@
 #include "core/num/bf16.h"
 #include "core/num/f8.h"
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -188,22 +187,34 @@ uint32_t ck_fp_dirty(void) { const int r = fegetround(); fesetround(FE_UPWARD); 
 void ck_fp_restore(uint32_t saved) { fesetround((int)saved); }
 #endif
 
-typedef struct pool { oct_body *body; void *arg; _Atomic int64_t left; } pool;
+/* Three workers share the tasks in a fixed way and start together. So all of them run some, and nothing but the end
+ * orders them: what ThreadSanitizer says of a task that writes where another one reads does not hang on luck. */
+enum { WORKERS = 3 };
+typedef struct pool { oct_body *body; void *arg; pthread_barrier_t start; } pool;
+typedef struct share { pool *p; int64_t first; } share;
 static void *worker(void *p)
 {
-    pool *q = p;
+    const share *s = p;
     const uint32_t saved = ck_fp_dirty();
-    for (int64_t i; (i = atomic_fetch_sub(&q->left, 1) - 1) >= 0;) q->body(q->arg, i);
+    pthread_barrier_wait(&s->p->start);
+    for (int64_t i = s->first; i >= 0; i -= WORKERS) s->p->body(s->p->arg, i);
     ck_fp_restore(saved);
     return 0;
 }
 void ck_pool(void *ctx, int64_t n, oct_body *body, void *arg)
 {
-    pool q = { body, arg, n };
-    pthread_t t[3];
-    int made = 0;
+    pool p = { .body = body, .arg = arg };
+    pthread_t t[WORKERS];
+    share s[WORKERS];
     (void)ctx;
-    while (made < 3 && !pthread_create(&t[made], 0, worker, &q)) made++;
-    if (!made) worker(&q);
-    while (made) pthread_join(t[--made], 0);
+    pthread_barrier_init(&p.start, 0, WORKERS);
+    for (int i = 0; i < WORKERS; i++) {
+        s[i] = (share){ &p, n - 1 - i };
+        if (pthread_create(&t[i], 0, worker, &s[i])) {
+            fprintf(stderr, "check: no thread to be had\n");
+            exit(1);
+        }
+    }
+    for (int i = 0; i < WORKERS; i++) pthread_join(t[i], 0);
+    pthread_barrier_destroy(&p.start);
 }
