@@ -31,6 +31,7 @@ missing=()
 apt_need() {
   local why=$1 p; shift
   for p; do
+    case " ${missing[*]-} " in *" $p "*) continue ;; esac
     case $(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null || true) in
       installed) ;;
       *) missing+=("$p"); say "$p is missing: $why" ;;
