@@ -368,12 +368,14 @@ OCT_API int64_t oct_silu_mul_quant_scratch(const oct_silu_mul_quant_args *a);
  *                                   and 2i+1 in its high nibble, unsigned; group g covers [g d/G, (g+1) d/G)
  *   F8_TOKEN_OUT    d bytes         codes; (f16 scale, f16 shift) pairs in k_param, v_param                (not yet)
  *   F8_HEAD         d bytes         codes; one f32 scale a lane and head in k_param, v_param               (not yet)
- * How values become rows (mn, mx over the row, or the group of I4; products and sums in f32 unless said; NaN and
- * infinity in a row make the whole row's (group's) values unspecified, never anything outside it):
+ * How values become rows. mn, mx are over the row, or the group of I4, a zero of either sign counting as +0. Every
+ * operation is one correctly rounded f32 operation unless said; min, max and clamping ignore NaN (the other operand
+ * is the result; none at all: mn = +inf, mx = -inf). So the bits are defined for every input, the same in all rows
+ * and backends; what a row (group) with NaN or infinity means is of no use, and nothing outside it is touched:
  *   F8_TOKEN  half = min((mx - mn) / 2, 32750); scale = max(half / 448, 1/(448 512)); shift = mn + 448 scale;
- *             code = sat(fma(x, 1/scale, -shift/scale)); stored: f16(scale), f16(shift)
+ *             code = sat(fma(x, 1/scale, -shift/scale)), NaN 0x7F; stored: f16(scale), f16(shift)
  *   I4        scale = (mx - mn) / 15; inv = f32(15 / (scale 15 + 1e-8)) with the parenthesis in double;
- *             code = round((x - mn) inv) clamped to 0..15; stored: f16(scale), f16(mn)
+ *             code = round((x - mn) inv) clamped to 0..15, NaN 0; stored: f16(scale), f16(mn)
  *   BF16      bf16(x)
  * What a row means, for kv_dequant and attn: scale * code + shift, unrounded, with the stored f16 parameters.
  *
@@ -394,7 +396,7 @@ typedef struct oct_kv {
     int32_t groups;      /* I4: 1, 2, 4, 8 (0 means 1) with d % (2 groups) == 0 */
     int32_t high_first;  /* I4: 0: element 2i in the low nibble; 1: in the high nibble (not yet) */
     int32_t reserved0;
-    int64_t heads, d;    /* KV heads, head size (d even; F8_TOKEN: 4 | d keeps parameters aligned, not required) */
+    int64_t heads, d;    /* KV heads, head size (even, at most 2048; F8_TOKEN: 4 | d keeps parameters aligned, not required) */
     int64_t pages;       /* pages that k and v hold; page numbers are below it */
     int64_t page_size;   /* tokens a page, > 0 */
     int64_t lanes;       /* sequences: rows of page_table; = pages when contiguous (0 means that) */
@@ -429,7 +431,8 @@ typedef struct oct_rope {
 OCT_API oct_status oct_rope_table(const oct_rope *rope, int64_t d, int64_t first, int64_t n, float *table);
 
 /* For each token i with pos[i] >= 0, with c, s = cos, sin of pos[i] f_j:
- *   q_out[i,h]    = round( (x0 c - x1 s, x1 c + x0 s) for each pair (x0, x1) of q[i,h] )
+ *   q_out[i,h]    = round( (y0, y1) for each pair (x0, x1) of q[i,h] ),  y0 = fma(x0, c, -(x1 s))
+ *                                                                        y1 = fma(x1, c,   x0 s)    in f32
  *   cache row of k at (lane[i], slot[i], h) = store( the same of k[i,h], not rounded to bf16 first )
  *   cache row of v                          = store( v[i,h] )
  * pos[i] = -1 skips the token: nothing of it is read or written.
@@ -444,8 +447,9 @@ OCT_API oct_status oct_rope_table(const oct_rope *rope, int64_t d, int64_t first
  *   kv     cache written; NULL: q only
  * Two tokens of one call must not share (lane, slot). Lane, slot and page numbers out of range are found before
  * anything is written: OCT_E_VALUE.
- *   STEP: a rotated value lies within 8 u (|x0| + |x1|) of exact (with the table: of the formula with the table's
- *         values); v in BF16 is EXACT; codes and parameters of F8_TOKEN and I4 follow from values within that bound.
+ *   EXACT, with c and s from the table, and without one too: then they are computed as oct_rope_table does, which is
+ *   exact up to the C library's double functions. A rotated value lies within 4 u (|x0| + |x1|) of the real one: u |x|
+ *   each for c or s as rounded in the table, u |x1 s| for the product and u |y0| for the fma.
  *   Deterministic. No scratch.
  *   source: FBGEMM GenAI rope_qkv_varseq_prefill, rope_qkv_decoding, nope_qkv_* */
 typedef struct oct_rope_kv_args {

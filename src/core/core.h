@@ -63,6 +63,14 @@ void oct_parallel(const oct_on *on, int64_t n, oct_body *body, void *arg);
 oct_kv oct_kv_full(const oct_kv *in);
 /* Checks a descriptor: format, extents, strides, and, unless dry, pointers. */
 oct_status oct_kv_check(const char *op, const oct_kv *in, int dry);
+/* Largest head size that the ops on caches take: references and kernels keep a row on the stack. */
+#define OCT_MAX_D 2048
+/* Checks a head size: even, 2 .. OCT_MAX_D. */
+oct_status oct_kv_check_d(const char *op, const char *name, int64_t d);
+/* Checks that token t of a lane has a place in the cache, for token i of the call (which the text names). kv is full. */
+oct_status oct_kv_check_token(const char *op, const oct_kv *kv, int64_t i, int64_t lane, int64_t t);
+/* The same of tokens 0 .. n-1 of a lane. */
+oct_status oct_kv_check_tokens(const char *op, const oct_kv *kv, int64_t i, int64_t lane, int64_t n);
 /* Number of the page that holds token t of a lane, or -1 when lane, t or the page's number is out of range.
  * kv is full. */
 static inline int64_t oct_kv_page(const oct_kv *kv, int64_t lane, int64_t t)
@@ -79,6 +87,11 @@ static inline int64_t oct_kv_offset(const oct_kv *kv, int64_t page, int64_t t, i
 {
     return page * kv->page_bytes + t % kv->page_size * kv->token_bytes + h * kv->head_bytes;
 }
+
+/* Cosines, then sines, of one position: a row of oct_rope_table. */
+void oct_rope_row(const oct_rope *r, int64_t d, int64_t pos, float *row);
+/* Checks the constants of the frequencies. */
+oct_status oct_rope_check(const char *op, const oct_rope *r);
 
 /* Floating-point environment of the caller: entering sets round to nearest and keeps subnormals. */
 uint32_t oct_fp_enter(void);

@@ -30,6 +30,50 @@ oct_kv oct_kv_full(const oct_kv *in)
     return kv;
 }
 
+oct_status oct_kv_check_d(const char *op, const char *name, int64_t d)
+{
+    OCT_TRY(oct_check_extent(op, name, d, 2));
+    if (d % 2) return oct_fail(OCT_E_SHAPE, "%s: %s is %lld; it must be even", op, name, (long long)d);
+    if (d > OCT_MAX_D) return oct_fail(OCT_E_UNSUPPORTED, "%s: %s is %lld; at most %d is supported", op, name, (long long)d, OCT_MAX_D);
+    return OCT_OK;
+}
+
+/* A page's number as the table has it. */
+static oct_status check_page(const char *op, const oct_kv *kv, int64_t i, int64_t lane, int64_t t)
+{
+    if (oct_kv_page(kv, lane, t) >= 0) return OCT_OK;
+    const int64_t entry = t / kv->page_size;
+    return oct_fail(OCT_E_VALUE, "%s: page_table[%lld][%lld], for token %lld of the call, is %d; the cache has %lld pages", op,
+                    (long long)lane, (long long)entry, (long long)i, kv->page_table[lane * kv->ld_page_table + entry],
+                    (long long)kv->pages);
+}
+
+static oct_status check_place(const char *op, const oct_kv *kv, int64_t i, int64_t lane, int64_t t)
+{
+    const int64_t room = kv->page_table ? kv->ld_page_table * kv->page_size : kv->page_size;
+    if (lane < 0 || lane >= kv->lanes)
+        return oct_fail(OCT_E_VALUE, "%s: lane of token %lld is %lld; the cache has %lld lanes", op, (long long)i, (long long)lane,
+                        (long long)kv->lanes);
+    if (t < 0 || t >= room)
+        return oct_fail(OCT_E_VALUE, "%s: slot of token %lld is %lld; a lane of the cache holds %lld tokens", op, (long long)i,
+                        (long long)t, (long long)room);
+    return OCT_OK;
+}
+
+oct_status oct_kv_check_token(const char *op, const oct_kv *kv, int64_t i, int64_t lane, int64_t t)
+{
+    OCT_TRY(check_place(op, kv, i, lane, t));
+    return check_page(op, kv, i, lane, t);
+}
+
+oct_status oct_kv_check_tokens(const char *op, const oct_kv *kv, int64_t i, int64_t lane, int64_t n)
+{
+    if (n == 0 && lane >= 0 && lane < kv->lanes) return OCT_OK;
+    OCT_TRY(check_place(op, kv, i, lane, n ? n - 1 : 0));
+    for (int64_t t = 0; t < n; t += kv->page_size) OCT_TRY(check_page(op, kv, i, lane, t));
+    return OCT_OK;
+}
+
 oct_status oct_kv_check(const char *op, const oct_kv *in, int dry)
 {
     if (!in) return oct_fail(OCT_E_NULL, "%s: kv is NULL", op);
@@ -43,11 +87,10 @@ oct_status oct_kv_check(const char *op, const oct_kv *in, int dry)
     if (reserved) return oct_fail(OCT_E_UNSUPPORTED, "%s: a reserved field of kv is not supported; it must be 0", op);
     OCT_TRY(oct_check_choice(op, "kv.format", kv.format, formats, FORMATS, NOT_YET));
     OCT_TRY(oct_check_extent(op, "kv.heads", kv.heads, 1));
-    OCT_TRY(oct_check_extent(op, "kv.d", kv.d, 2));
+    OCT_TRY(oct_kv_check_d(op, "kv.d", kv.d));
     OCT_TRY(oct_check_extent(op, "kv.page_size", kv.page_size, 1));
     OCT_TRY(oct_check_extent(op, "kv.pages", kv.pages, 0));
     OCT_TRY(oct_check_extent(op, "kv.lanes", kv.lanes, 0));
-    if (kv.d % 2) return oct_fail(OCT_E_SHAPE, "%s: kv.d is %lld; it must be even", op, (long long)kv.d);
     if (kv.format == OCT_KV_I4) {
         if (kv.groups != 1 && kv.groups != 2 && kv.groups != 4 && kv.groups != 8)
             return oct_fail(OCT_E_VALUE, "%s: kv.groups is %d; supported: 1, 2, 4, 8", op, kv.groups);

@@ -1,0 +1,65 @@
+/* kv_case.h - caches for the checks of the ops that use one. */
+#ifndef OCTAVO_TESTS_KV_CASE_H
+#define OCTAVO_TESTS_KV_CASE_H
+#include "check.h"
+#include "core/core.h"
+#include "core/num/kv.h"
+
+#define CK_KV_FORMATS(name) CK_NAMES(name, "bf16", "f8 token", "i4 1", "i4 2", "i4 4", "i4 8")
+#define CK_KV_LAYOUTS(name) CK_NAMES(name, "contiguous", "pages of 1", "pages of 3", "pages of 16", "pages of 64")
+#define CK_KV_STRIDES(name) CK_NAMES(name, "packed", "heads apart", "tokens apart", "pages apart", "all apart")
+/* What rows hold: stored values of the first kinds, or bytes that no op wrote. */
+
+/* A descriptor without data: lanes of `room` tokens. d is rounded up to what the groups divide. */
+static inline oct_kv ck_kv(ck_case *c, int format, int layout, int strides, int64_t lanes, int64_t room, int64_t heads, int64_t d)
+{
+    static const int32_t groups[] = { 1, 1, 1, 2, 4, 8 };
+    static const int64_t page_sizes[] = { 0, 1, 3, 16, 64 };
+    oct_kv kv = { .size = sizeof kv, .format = format == 0 ? OCT_KV_BF16 : format == 1 ? OCT_KV_F8_TOKEN : OCT_KV_I4, .heads = heads };
+    if (kv.format == OCT_KV_I4) kv.groups = groups[format];
+    kv.d = (d + 2 * groups[format] - 1) / (2 * groups[format]) * (2 * groups[format]);
+    kv.lanes = lanes;
+    kv.page_size = layout ? page_sizes[layout] : room;
+    kv.pages = lanes;
+    if (layout) {
+        const int64_t each = oct_cdiv(room, kv.page_size), all = lanes * each + 2;
+        kv.ld_page_table = each + (strides ? 1 : 0);
+        int32_t *table = ck_input(c, lanes, each, kv.ld_page_table, 4), *order = ck_output(c, 1, all, all, 4);
+        for (int64_t i = 0; i < all; i++) order[i] = (int32_t)i;
+        for (int64_t i = all - 1; i > 0; i--) {
+            const int64_t j = (int64_t)(ck_rnd(c) >> 1) % (i + 1);
+            const int32_t t = order[i];
+            order[i] = order[j];
+            order[j] = t;
+        }
+        for (int64_t i = 0; i < lanes; i++)
+            for (int64_t j = 0; j < each; j++) table[i * kv.ld_page_table + j] = order[i * each + j];
+        kv.page_table = table;
+        kv.pages = all;
+    }
+    const int64_t row = oct_kv_row_bytes(&kv);
+    if (strides == 1 || strides == 4) kv.head_bytes = row + 2;
+    if (strides == 2 || strides == 4) kv.token_bytes = heads * (kv.head_bytes ? kv.head_bytes : row) + 6;
+    if (strides >= 3) kv.page_bytes = kv.page_size * (kv.token_bytes ? kv.token_bytes : heads * (kv.head_bytes ? kv.head_bytes : row)) + 10;
+    return kv;
+}
+
+/* Fills the rows (lane, t < len[lane]) of k or v (data); all other bytes stay as they are. kind: CK_KINDS, then
+ * CK_KIND_COUNT for any bytes at all, parameters that are NaN or infinite included. */
+static inline void ck_kv_fill(ck_case *c, const oct_kv *in, void *data, const int32_t *len, int kind)
+{
+    const oct_kv kv = oct_kv_full(in);
+    float *x = ck_output(c, 1, kv.d, kv.d, 4);
+    for (int64_t b = 0; b < kv.lanes; b++)
+        for (int64_t t = 0; t < len[b]; t++)
+            for (int64_t h = 0; h < kv.heads; h++) {
+                uint8_t *row = (uint8_t *)data + oct_kv_offset(&kv, oct_kv_page(&kv, b, t), t, h);
+                if (kind == CK_KIND_COUNT)
+                    for (int64_t i = 0; i < oct_kv_row_bytes(in); i++) row[i] = (uint8_t)(ck_rnd(c) >> 32);
+                else {
+                    ck_fill(c, x, OCT_F32, 1, kv.d, kv.d, kind == CK_OUTLIER && t % 7 ? CK_UNIFORM : kind);
+                    oct_kv_store(&kv, row, x);
+                }
+            }
+}
+#endif
