@@ -7,7 +7,7 @@
 
 /* Memory of one call, all of it compared before and after a call that must change nothing. */
 typedef struct api_arena {
-    _Alignas(64) unsigned char at[1 << 18];
+    _Alignas(64) unsigned char at[1 << 20];
     int64_t used;
 } api_arena;
 /* Zero-free bytes that are harmless numbers in every dtype; aligned to 64. */

@@ -38,6 +38,50 @@
         api_accept(api_find(#op), &a, #__VA_ARGS__);                                                                  \
     } while (0)
 
+/* ---- quant ---- */
+
+CALLS(quant)
+static void quant_good(void *args, api_arena *m)
+{
+    oct_quant_args *a = args;
+    *a = (oct_quant_args){ .scaling = OCT_SCALE_BLOCK, .m = 130, .k = 1000, .block_m = 8, .block_k = 100, .x_dtype = OCT_BF16,
+                           .y_dtype = OCT_F8E4M3FN, .ldx = 1001, .ldy = 1003, .ld_scale = 12 };
+    a->x = api_mem(m, 130 * 1001 * 2);
+    a->y = api_mem(m, 130 * 1003);
+    a->scale = api_mem(m, 17 * 12 * 4);
+    a->scale_ub = api_mem(m, 4);
+}
+static const api_field quant_fields[] = {
+    F(quant, DTYPE, x_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
+    F(quant, DTYPE, y_dtype, BIT(OCT_F8E4M3FN), 0),
+    F(quant, CHOICE, scaling, 6, BIT(OCT_SCALE_NONE) | BIT(OCT_SCALE_COL)),
+    F(quant, CHOICE, rule, 2, 0),
+    F(quant, CHOICE, scale_layout, 2, 0),
+    F(quant, FLAGS, flags, OCT_QUANT_SCALE_GIVEN, 0),
+    F(quant, EXTENT, m, 0, 1),
+    F(quant, EXTENT, k, 0, 1),
+    F(quant, EXTENT, block_m, 1, 0),
+    F(quant, EXTENT, block_k, 1, 0),
+    N(quant, STRIDE, ldx, "x", 1000, 0),
+    N(quant, STRIDE, ldy, "y", 1000, 0),
+    N(quant, STRIDE, ld_scale, "scale", 10, 0),
+    F(quant, PTR, x, 2, 1),
+    F(quant, PTR, y, 1, 1),
+    F(quant, PTR, scale, 4, 1),
+    F(quant, PTR, scale_ub, 4, 0),
+    F(quant, PTR_NOT_YET, valid_m, 0, 0),
+    F(quant, PTR_NOT_YET, seed, 0, 0),
+};
+static void quant_more(void)
+{
+    static api_arena m;
+    BAD(quant, OCT_E_VALUE, "scale_ub", "SCALE_GIVEN", a.flags = OCT_QUANT_SCALE_GIVEN);
+    GOOD(quant, a.flags = OCT_QUANT_SCALE_GIVEN, a.scale_ub = 0);
+    GOOD(quant, a.block_m = a.block_k = INT64_MAX);
+    GOOD(quant, a.m = 0, a.x = 0, a.y = 0, a.scale = 0);
+    GOOD(quant, a.scaling = OCT_SCALE_TENSOR, a.m = 0, a.x = 0, a.y = 0);
+}
+
 /* ---- dequant ---- */
 
 CALLS(dequant)
@@ -66,6 +110,15 @@ static const api_field dequant_fields[] = {
     F(dequant, PTR, y, 4, 1),
     F(dequant, PTR, scale, 4, 1),
 };
+
+static void dequant_more(void)
+{
+    static api_arena m;
+    GOOD(dequant, a.block_m = a.block_k = INT64_MAX);
+    GOOD(dequant, a.k = 0, a.x = 0, a.y = 0, a.scale = 0);
+    GOOD(dequant, a.scaling = OCT_SCALE_NONE, a.scale = 0);
+    GOOD(dequant, a.scaling = OCT_SCALE_ROW, a.ld_scale = 0, a.y_dtype = OCT_BF16);
+}
 
 /* ---- gemm ---- */
 
@@ -130,7 +183,8 @@ static void gemm_more(void)
 }
 
 const api_op api_ops[] = {
-    OP(dequant, 0),
+    OP(quant, quant_more),
+    OP(dequant, dequant_more),
     OP(gemm, gemm_more),
 };
 const int api_op_count = (int)(sizeof api_ops / sizeof *api_ops);

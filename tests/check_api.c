@@ -101,12 +101,12 @@ void api_refuse(const api_op *op, const void *args, api_arena *m, oct_status wan
 {
     static api_arena before;
     char why[512] = "", text[512] = "";
-    memcpy(&before, m, sizeof before);
+    memcpy(before.at, m->at, (size_t)m->used);
     traced.calls = 0;
     const oct_status s = op->run(args);
     snprintf(text, sizeof text, "%s", oct_error_text());
     api_expect(s == want, "%s, %s: run gives %d, want %d: %s", op->name, parts[0], s, want, text);
-    api_expect(!memcmp(&before, m, sizeof before), "%s, %s: memory was written though it failed", op->name, parts[0]);
+    api_expect(!memcmp(before.at, m->at, (size_t)m->used), "%s, %s: memory was written though it failed", op->name, parts[0]);
     api_expect(!strncmp(text, op->name, strlen(op->name)) && text[strlen(op->name)] == ':', "%s: the text does not begin with the op: %s",
                op->name, text);
     api_expect(holds(text, parts), "%s: the text lacks one of '%s', '%s': %s", op->name, parts[0], parts[1] ? parts[1] : "", text);

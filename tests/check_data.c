@@ -67,6 +67,17 @@ uint64_t ck_rnd(ck_case *c)
 
 float ck_uniform(ck_case *c, float lo, float hi) { return lo + (hi - lo) * (float)(ck_rnd(c) >> 40) * 0x1p-24f; }
 
+/* Any NaN: quiet and signaling, of both signs, with a payload. Or an infinity. Seldom, or often in a row of them. */
+enum { CK_SPECIAL_ROW = CK_KIND_COUNT };
+static float special(ck_case *c, int often)
+{
+    const uint64_t r = ck_rnd(c) % (often ? 12 : 400), bits = ck_rnd(c);
+    if (r == 0) return INFINITY;
+    if (r == 1) return -INFINITY;
+    if (r == 2) return oct_f32_from_bits(0x7f810000u | (uint32_t)(bits & 0x807fffff));
+    return ck_uniform(c, -1, 1);
+}
+
 static float value_of(ck_case *c, int kind, int32_t dtype, int64_t row, int64_t i)
 {
     /* amax of f32 and bf16 inputs stays where products and sums of the ops are finite */
@@ -75,7 +86,8 @@ static float value_of(ck_case *c, int kind, int32_t dtype, int64_t row, int64_t 
     case CK_NEAR_MAX:   return ck_uniform(c, 0.9f, 1.0f) * (ck_rnd(c) & 1 ? max : -max);
     case CK_SUBNORMAL:  return ck_uniform(c, -1, 1) * sub;
     case CK_CODES:      return oct_f8e4m3fn_to_f32((uint8_t)(i % 127 | (i % 254 >= 127) << 7)) * (float)(1 << ck_rnd(c) % 3);
-    case CK_SPECIAL:    { const uint64_t r = ck_rnd(c) % 37; if (r == 0) return NAN; if (r == 1) return INFINITY; if (r == 2) return -INFINITY; break; }
+    case CK_SPECIAL:    return special(c, 0);
+    case CK_SPECIAL_ROW: return special(c, 1);
     case CK_OUTLIER:    return ck_uniform(c, -1, 1) * (row == 0 || i % 101 == 7 ? 1000.0f : 0.01f);
     case CK_ZERO:       return ck_rnd(c) & 1 ? 0.0f : -0.0f;
     case CK_TINY_RANGE: return 0.7421875f;
@@ -85,12 +97,13 @@ static float value_of(ck_case *c, int kind, int32_t dtype, int64_t row, int64_t 
 
 void ck_fill(ck_case *c, void *p, int32_t dtype, int64_t rows, int64_t cols, int64_t ld, int kind)
 {
+    const int64_t every = rows < 3 ? 1 : 3, dirty = (int64_t)(ck_rnd(c) % (uint64_t)every); /* rows of many specials */
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < cols; j++) {
             const int64_t at = i * ld + j;
-            const float x = value_of(c, kind, dtype, i, i * cols + j);
+            const float x = value_of(c, kind == CK_SPECIAL && i % every == dirty ? CK_SPECIAL_ROW : kind, dtype, i, i * cols + j);
             if (dtype == OCT_F32) ((float *)p)[at] = x;
-            else if (dtype == OCT_BF16) ((uint16_t *)p)[at] = oct_bf16_from_f32(x);
+            else if (dtype == OCT_BF16) ((uint16_t *)p)[at] = x != x ? (uint16_t)(oct_f32_bits(x) >> 16) : oct_bf16_from_f32(x);
             else if (kind == CK_CODES) ((uint8_t *)p)[at] = (uint8_t)((i * cols + j) % 254 % 127 | ((i * cols + j) % 254 >= 127) << 7);
             else if (kind == CK_SPECIAL && x != x) ((uint8_t *)p)[at] = ck_rnd(c) & 1 ? 0x7f : 0xff;
             else ((uint8_t *)p)[at] = oct_f8e4m3fn_from_f32(x);
