@@ -18,14 +18,15 @@ typedef struct {
 enum { OPT_LINES = 256, OPT_NO_SPECIAL };
 
 static const struct argp_option option_list[] = {
-    {"model", 'm', "DIR", 0, "The model folder; its tokenizer.json is read", 0},
-    {"text", 't', "FILE", 0, "The text to encode, or with --decode the ids; - is standard input", 0},
-    {"decode", 'd', NULL, 0, "Turn ids (numbers between white space) back into text", 0},
-    {"lines", OPT_LINES, NULL, 0, "Take each line of FILE as a text of its own: a line in, a line out", 0},
-    {"no-special", OPT_NO_SPECIAL, NULL, 0,
-     "Encode: do not add the tokens that the model wants around a text, such as <|begin_of_text|>. Decode: leave "
-     "special tokens out", 0},
-    {0},
+    { "model", 'm', "DIR", 0, "The model folder; its tokenizer.json is read", 0 },
+    { "text", 't', "FILE", 0, "The text to encode, or with --decode the ids; - is standard input", 0 },
+    { "decode", 'd', NULL, 0, "Turn ids (numbers between white space) back into text", 0 },
+    { "lines", OPT_LINES, NULL, 0, "Take each line of FILE as a text of its own: a line in, a line out", 0 },
+    { "no-special", OPT_NO_SPECIAL, NULL, 0,
+      "Encode: do not add the tokens that the model wants around a text, such as <|begin_of_text|>. Decode: leave "
+      "special tokens out",
+      0 },
+    { 0 },
 };
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -39,15 +40,16 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_NO_SPECIAL: o->special = 0; return 0;
     case ARGP_KEY_ARG: argp_error(state, "%s: unexpected; a file is given with --text FILE", arg); return EINVAL;
     case ARGP_KEY_END:
-        if (o->model == NULL || o->text == NULL)
-            argp_error(state, "--model DIR and --text FILE are needed");
+        if (o->model == NULL || o->text == NULL) argp_error(state, "--model DIR and --text FILE are needed");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
 
 static const struct argp parser = {
-    option_list, parse_option, NULL,
+    option_list,
+    parse_option,
+    NULL,
     "Print the token ids of a text, or the text of token ids.\v"
     "The ids stand on one line of standard output, with spaces between them. The text is UTF-8; bytes that are not "
     "count as U+FFFD. Special tokens written in the text, such as <|im_start|>, become their ids.\n\n"
@@ -56,7 +58,9 @@ static const struct argp parser = {
     "  octavo tokenize --model SmolLM2-135M-Instruct --text hello.txt > ids.txt\n"
     "  octavo tokenize --model SmolLM2-135M-Instruct --text ids.txt --decode\n\n"
     "Exit codes: 0 done, 1 cannot write, 2 wrong command line, 3 a file is missing, damaged or not supported.",
-    NULL, NULL, NULL,
+    NULL,
+    NULL,
+    NULL,
 };
 
 /* Everything that a file or a pipe has, to free; NULL and a message on failure. */
@@ -82,18 +86,15 @@ static char *read_text(const char *path, size_t *n)
         }
         size_t got = fread(text + *n, 1, room - *n, f);
         *n += got;
-        if (got > 0)
-            continue;
+        if (got > 0) continue;
         if (!ferror(f)) {
-            if (f != stdin)
-                fclose(f);
+            if (f != stdin) fclose(f);
             return text;
         }
         cli_error(CLI_INPUT, "%s: cannot read: %s", path, strerror(errno));
         break;
     }
-    if (f != stdin)
-        fclose(f);
+    if (f != stdin) fclose(f);
     free(text);
     return NULL;
 }
@@ -105,8 +106,7 @@ static int encode(const lm_tokenizer *tk, const options *o, const char *text, si
     size_t count;
     if (lm_tokenizer_encode(tk, text, n, o->special, &ids, &count, err, sizeof err) != 0)
         return cli_error(CLI_FAIL, "%s: %s", o->text, err);
-    for (size_t i = 0; i < count; i++)
-        printf("%s%d", i > 0 ? " " : "", (int)ids[i]);
+    for (size_t i = 0; i < count; i++) printf("%s%d", i > 0 ? " " : "", (int)ids[i]);
     putchar('\n');
     free(ids);
     return CLI_OK;
@@ -130,30 +130,25 @@ static int decode(const lm_tokenizer *tk, const options *o, const char *text, si
                              (long long)lm_tokenizer_size(tk) - 1);
         size_t len;
         const char *bytes = lm_tokenizer_bytes(tk, (int32_t)id, &len);
-        if (o->special || !lm_tokenizer_is_special(tk, (int32_t)id))
-            fwrite(bytes, 1, len, stdout);
+        if (o->special || !lm_tokenizer_is_special(tk, (int32_t)id)) fwrite(bytes, 1, len, stdout);
     }
-    if (o->lines)
-        putchar('\n');
+    if (o->lines) putchar('\n');
     return CLI_OK;
 }
 
 int cmd_tokenize(int argc, char **argv)
 {
     static char name[] = "octavo tokenize"; /* what argp calls the program */
-    options o = {.special = 1};
+    options o = { .special = 1 };
     argp_err_exit_status = CLI_USAGE;
-    if (argc > 0)
-        argv[0] = name;
-    if (argp_parse(&parser, argc, argv, 0, NULL, &o) != 0)
-        return CLI_USAGE;
+    if (argc > 0) argv[0] = name;
+    if (argp_parse(&parser, argc, argv, 0, NULL, &o) != 0) return CLI_USAGE;
 
     char err[512] = "out of memory";
     char *path = lm_path_join(o.model, "tokenizer.json");
     lm_tokenizer *tk = path != NULL ? lm_tokenizer_open(path, err, sizeof err) : NULL;
     free(path);
-    if (tk == NULL)
-        return cli_error(CLI_INPUT, "%s", err);
+    if (tk == NULL) return cli_error(CLI_INPUT, "%s", err);
     size_t n;
     char *text = read_text(o.text, &n);
     if (text == NULL) {
@@ -163,8 +158,7 @@ int cmd_tokenize(int argc, char **argv)
 
     int (*convert)(const lm_tokenizer *, const options *, const char *, size_t) = o.decode ? decode : encode;
     int code = CLI_OK;
-    if (!o.lines)
-        code = convert(tk, &o, text, n);
+    if (!o.lines) code = convert(tk, &o, text, n);
     for (size_t at = 0; o.lines && at < n && code == CLI_OK;) {
         const char *newline = memchr(text + at, '\n', n - at);
         size_t end = newline != NULL ? (size_t)(newline - text) : n;

@@ -17,8 +17,7 @@
 
 lm_chat_form lm_chat_find(const lm_tokenizer *tk)
 {
-    if (lm_tokenizer_find(tk, "<|im_start|>") >= 0 && lm_tokenizer_find(tk, "<|im_end|>") >= 0)
-        return LM_CHAT_CHATML;
+    if (lm_tokenizer_find(tk, "<|im_start|>") >= 0 && lm_tokenizer_find(tk, "<|im_end|>") >= 0) return LM_CHAT_CHATML;
     if (lm_tokenizer_find(tk, "<|start_header_id|>") >= 0 && lm_tokenizer_find(tk, "<|end_header_id|>") >= 0 &&
         lm_tokenizer_find(tk, "<|eot_id|>") >= 0)
         return LM_CHAT_LLAMA3;
@@ -33,8 +32,7 @@ static const char *template_in(const cJSON *config)
         cJSON_ArrayForEach(v, list)
         {
             const char *name = lm_json_text(v, "name");
-            if (name != NULL && strcmp(name, "default") == 0)
-                return lm_json_text(v, "template");
+            if (name != NULL && strcmp(name, "default") == 0) return lm_json_text(v, "template");
         }
     }
     return lm_json_text(config, "chat_template");
@@ -45,12 +43,10 @@ static int template_of_config(const char *path, char **text, char *err, size_t e
 {
     size_t n;
     char *json = lm_read_file(path, MAX_TEMPLATE, &n, err, errn);
-    if (json == NULL)
-        return n == SIZE_MAX ? 0 : -1; /* no such file: no template */
+    if (json == NULL) return n == SIZE_MAX ? 0 : -1; /* no such file: no template */
     cJSON *top = lm_json_parse(json, n, path, err, errn);
     free(json);
-    if (top == NULL)
-        return -1;
+    if (top == NULL) return -1;
     const char *found = template_in(top);
     *text = found != NULL ? strdup(found) : NULL;
     int bad = found != NULL && *text == NULL;
@@ -64,8 +60,7 @@ int lm_chat_template(const char *dir, char **text, char *err, size_t errn)
     size_t n;
     int bad = 0;
     *text = NULL;
-    if (jinja == NULL || config == NULL)
-        bad = lm_fail(err, errn, "%s: out of memory", dir);
+    if (jinja == NULL || config == NULL) bad = lm_fail(err, errn, "%s: out of memory", dir);
     else if ((*text = lm_read_file(jinja, MAX_TEMPLATE, &n, err, errn)) == NULL)
         bad = n == SIZE_MAX ? template_of_config(config, text, err, errn) : -1;
     free(jinja);
@@ -84,8 +79,7 @@ static void put_message(FILE *f, lm_chat_form form, const char *role, const char
     const char *space = " \t\n\v\f\r";
     content += strspn(content, space);
     size_t n = strlen(content);
-    while (n > 0 && strchr(space, content[n - 1]) != NULL)
-        n--;
+    while (n > 0 && strchr(space, content[n - 1]) != NULL) n--;
     fprintf(f, "<|start_header_id|>%s<|end_header_id|>\n\n%s", role, first_line);
     fwrite(content, 1, n, f);
     fputs("<|eot_id|>", f);
@@ -106,14 +100,12 @@ int lm_chat_prompt(lm_chat_form form, const char *template_text, const lm_chat_m
 
     size_t n;
     FILE *f = open_memstream(text, &n);
-    if (f == NULL)
-        return lm_fail(err, errn, "out of memory");
+    if (f == NULL) return lm_fail(err, errn, "out of memory");
     const char *dates = form == LM_CHAT_LLAMA3 && strstr(known, LLAMA31_MARK) != NULL ? LLAMA31_DATES : "";
     if (count == 0 || strcmp(messages[0].role, "system") != 0) {
         if (form == LM_CHAT_CHATML && strstr(known, SMOLLM_SYSTEM) != NULL)
             put_message(f, form, "system", "", SMOLLM_SYSTEM);
-        if (*dates != '\0')
-            put_message(f, form, "system", dates, "");
+        if (*dates != '\0') put_message(f, form, "system", dates, "");
     }
     for (size_t i = 0; i < count; i++)
         put_message(f, form, messages[i].role, strcmp(messages[i].role, "system") == 0 ? dates : "",

@@ -25,12 +25,11 @@ static int whole(const reader *r, const cJSON *o, const char *key, int64_t low, 
         *out = fallback;
         return 0;
     }
-    if (v == NULL)
-        return lm_fail(r->err, r->errn, "%s: %s is missing", r->what, key);
+    if (v == NULL) return lm_fail(r->err, r->errn, "%s: %s is missing", r->what, key);
     *out = lm_json_whole(v);
     if (*out < low || *out > high)
-        return lm_fail(r->err, r->errn, "%s: %s must be a whole number from %lld to %lld", r->what, key,
-                       (long long)low, (long long)high);
+        return lm_fail(r->err, r->errn, "%s: %s must be a whole number from %lld to %lld", r->what, key, (long long)low,
+                       (long long)high);
     return 0;
 }
 
@@ -43,8 +42,7 @@ static int real(const reader *r, const cJSON *o, const char *key, double low, do
         *out = *fallback;
         return 0;
     }
-    if (v == NULL)
-        return lm_fail(r->err, r->errn, "%s: %s is missing", r->what, key);
+    if (v == NULL) return lm_fail(r->err, r->errn, "%s: %s is missing", r->what, key);
     *out = cJSON_IsNumber(v) ? v->valuedouble : -1;
     if (!(*out >= low && *out <= high))
         return lm_fail(r->err, r->errn, "%s: %s must be a number from %g to %g", r->what, key, low, high);
@@ -54,8 +52,7 @@ static int real(const reader *r, const cJSON *o, const char *key, double low, do
 static int flag(const reader *r, const char *key, int fallback, int *out)
 {
     const cJSON *v = lm_json_get(r->top, key);
-    if (v != NULL && !cJSON_IsBool(v))
-        return lm_fail(r->err, r->errn, "%s: %s must be true or false", r->what, key);
+    if (v != NULL && !cJSON_IsBool(v)) return lm_fail(r->err, r->errn, "%s: %s must be true or false", r->what, key);
     *out = lm_json_true(r->top, key, fallback);
     return 0;
 }
@@ -104,18 +101,14 @@ static int read_rope(const reader *r, lm_config *c)
 {
     static const double theta = 10000;
     const cJSON *both = lm_json_get(r->top, "rope_parameters"), *s = both;
-    if (both == NULL)
-        s = lm_json_get(r->top, "rope_scaling");
+    if (both == NULL) s = lm_json_get(r->top, "rope_scaling");
     if (s != NULL && !cJSON_IsObject(s))
         return lm_fail(r->err, r->errn, "%s: rope_scaling or rope_parameters must be an object", r->what);
     const cJSON *home = lm_json_get(both, "rope_theta") != NULL ? both : r->top;
-    if (real(r, home, "rope_theta", 1, 1e12, &theta, &c->rope_theta))
-        return -1;
+    if (real(r, home, "rope_theta", 1, 1e12, &theta, &c->rope_theta)) return -1;
     const char *type = lm_json_text(s, "rope_type");
-    if (type == NULL)
-        type = lm_json_text(s, "type");
-    if (s == NULL || (type == NULL && both != NULL) || (type != NULL && strcmp(type, "default") == 0))
-        return 0;
+    if (type == NULL) type = lm_json_text(s, "type");
+    if (s == NULL || (type == NULL && both != NULL) || (type != NULL && strcmp(type, "default") == 0)) return 0;
     if (type == NULL || strcmp(type, "llama3") != 0)
         return lm_fail(r->err, r->errn, "%s: rope_type %.100s is not supported; default and llama3 are", r->what,
                        type != NULL ? type : "(none)");
@@ -134,30 +127,25 @@ static int read_quantization(const reader *r, lm_config *c)
 {
     static const double ub = 1200;
     const cJSON *q = lm_json_get(r->top, "quantization_config"), *v;
-    if (q == NULL)
-        return 0;
+    if (q == NULL) return 0;
     const char *method = lm_json_text(q, "quant_method");
     if (method == NULL || strcmp(method, "fbgemm_fp8") != 0)
         return lm_fail(r->err, r->errn, "%s: quant_method %.100s is not supported; fbgemm_fp8 is, and no quantization",
                        r->what, method != NULL ? method : "(none)");
     c->f8 = 1;
-    if (real(r, q, "activation_scale_ub", 1e-12, 1e30, &ub, &c->activation_scale_ub))
-        return -1;
+    if (real(r, q, "activation_scale_ub", 1e-12, 1e30, &ub, &c->activation_scale_ub)) return -1;
     const cJSON *skip = lm_json_get(q, "modules_to_not_convert");
-    if (skip == NULL)
-        return 0;
+    if (skip == NULL) return 0;
     if (!cJSON_IsArray(skip))
         return lm_fail(r->err, r->errn, "%s: modules_to_not_convert must be null or a list", r->what);
     int count = cJSON_GetArraySize(skip);
     c->skip = calloc((size_t)count + 1, sizeof *c->skip);
-    if (c->skip == NULL)
-        return lm_fail(r->err, r->errn, "%s: out of memory", r->what);
+    if (c->skip == NULL) return lm_fail(r->err, r->errn, "%s: out of memory", r->what);
     cJSON_ArrayForEach(v, skip)
     {
         size_t n = cJSON_IsString(v) ? strlen(v->valuestring) + 1 : 0;
         char *copy = n > 0 ? malloc(n) : NULL;
-        if (copy == NULL)
-            return lm_fail(r->err, r->errn, "%s: modules_to_not_convert must hold names only", r->what);
+        if (copy == NULL) return lm_fail(r->err, r->errn, "%s: modules_to_not_convert must hold names only", r->what);
         memcpy(copy, v->valuestring, n);
         c->skip[c->skip_count++] = copy;
     }
@@ -169,10 +157,8 @@ static int read_ends(const reader *r, lm_config *c)
 {
     const cJSON *bos = lm_json_get(r->top, "bos_token_id"), *eos = lm_json_get(r->top, "eos_token_id");
     int is_list = cJSON_IsArray(eos);
-    if (bos != NULL && whole(r, r->top, "bos_token_id", 0, c->vocab - 1, -1, &c->bos))
-        return -1;
-    if (eos == NULL)
-        return 0;
+    if (bos != NULL && whole(r, r->top, "bos_token_id", 0, c->vocab - 1, -1, &c->bos)) return -1;
+    if (eos == NULL) return 0;
     c->eos_count = 0;
     for (const cJSON *v = is_list ? eos->child : eos; v != NULL; v = is_list ? v->next : NULL) {
         int64_t id = lm_json_whole(v);
@@ -200,9 +186,8 @@ static int with_json(lm_config *c, const char *text, size_t n, const char *what,
                      int (*read)(const reader *, lm_config *), char *err, size_t errn)
 {
     cJSON *top = lm_json_parse(text, n, what, err, errn);
-    if (top == NULL)
-        return -1;
-    reader r = {top, what, err, errn};
+    if (top == NULL) return -1;
+    reader r = { top, what, err, errn };
     int bad = read(&r, c);
     cJSON_Delete(top);
     return bad;
@@ -215,18 +200,14 @@ static int parse_both(lm_config *c, const char *config, size_t n, const char *wh
     memset(c, 0, sizeof *c);
     c->bos = -1;
     int bad = with_json(c, config, n, what, parse_config, err, errn);
-    if (!bad && generation != NULL)
-        bad = with_json(c, generation, generation_n, generation_what, read_ends, err, errn);
-    if (bad)
-        lm_config_free(c);
+    if (!bad && generation != NULL) bad = with_json(c, generation, generation_n, generation_what, read_ends, err, errn);
+    if (bad) lm_config_free(c);
     return bad;
 }
 
-int lm_config_parse(lm_config *c, const char *config, size_t n, const char *generation, size_t generation_n,
-                    char *err, size_t errn)
-{
-    return parse_both(c, config, n, "config.json", generation, generation_n, "generation_config.json", err, errn);
-}
+int lm_config_parse(lm_config *c, const char *config, size_t n, const char *generation, size_t generation_n, char *err,
+                    size_t errn)
+{ return parse_both(c, config, n, "config.json", generation, generation_n, "generation_config.json", err, errn); }
 
 int lm_config_open(lm_config *c, const char *dir, char *err, size_t errn)
 {
@@ -235,8 +216,7 @@ int lm_config_open(lm_config *c, const char *dir, char *err, size_t errn)
     size_t n = 0, n2 = 0;
     int bad = -1;
     memset(c, 0, sizeof *c);
-    if (path == NULL || path2 == NULL)
-        lm_fail(err, errn, "%s: out of memory", dir);
+    if (path == NULL || path2 == NULL) lm_fail(err, errn, "%s: out of memory", dir);
     else if ((text = lm_read_file(path, MAX_CONFIG, &n, err, errn)) != NULL) {
         text2 = lm_read_file(path2, MAX_CONFIG, &n2, err, errn);
         if (text2 != NULL || n2 == SIZE_MAX) /* it may be missing, but not unreadable */
@@ -251,8 +231,7 @@ int lm_config_open(lm_config *c, const char *dir, char *err, size_t errn)
 
 void lm_config_free(lm_config *c)
 {
-    for (int i = 0; i < c->skip_count; i++)
-        free(c->skip[i]);
+    for (int i = 0; i < c->skip_count; i++) free(c->skip[i]);
     free(c->skip);
     memset(c, 0, sizeof *c);
 }

@@ -19,16 +19,16 @@ typedef struct {
     double rope_factor, rope_low_freq, rope_high_freq; /* LM_ROPE_LLAMA3 only */
     int64_t rope_original_positions;
 
-    int tied;                       /* the head is the embedding */
-    int attention_bias, mlp_bias;   /* 1: the linears have biases */
+    int tied;                     /* the head is the embedding */
+    int attention_bias, mlp_bias; /* 1: the linears have biases */
 
-    int64_t bos;                    /* -1: none */
-    int64_t eos[LM_MAX_EOS];        /* any of these ends the text; generation_config.json wins over config.json */
+    int64_t bos;             /* -1: none */
+    int64_t eos[LM_MAX_EOS]; /* any of these ends the text; generation_config.json wins over config.json */
     int eos_count;
 
-    int f8;                         /* 1: quantization_config is fbgemm_fp8 */
-    double activation_scale_ub;     /* upper bound of activation scales' row maxima; 1200 where absent */
-    char **skip;                    /* modules_to_not_convert: parts of the names of linears that stay as they are */
+    int f8;                     /* 1: quantization_config is fbgemm_fp8 */
+    double activation_scale_ub; /* upper bound of activation scales' row maxima; 1200 where absent */
+    char **skip;                /* modules_to_not_convert: parts of the names of linears that stay as they are */
     int skip_count;
 } lm_config;
 
@@ -37,8 +37,8 @@ typedef struct {
 int lm_config_open(lm_config *c, const char *dir, char *err, size_t errn);
 
 /* The same from memory. generation may be NULL. */
-int lm_config_parse(lm_config *c, const char *config, size_t n, const char *generation, size_t generation_n,
-                    char *err, size_t errn);
+int lm_config_parse(lm_config *c, const char *config, size_t n, const char *generation, size_t generation_n, char *err,
+                    size_t errn);
 
 void lm_config_free(lm_config *c);
 

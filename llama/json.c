@@ -16,15 +16,13 @@
 
 int lm_fail(char *err, size_t errn, const char *fmt, ...)
 {
-    if (err == NULL || errn == 0)
-        return -1;
+    if (err == NULL || errn == 0) return -1;
     va_list args;
     va_start(args, fmt);
     vsnprintf(err, errn, fmt, args);
     va_end(args);
     for (char *c = err; *c != '\0'; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            *c = '?';
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
     return -1;
 }
 
@@ -32,8 +30,7 @@ char *lm_path_join(const char *dir, const char *name)
 {
     size_t a = strlen(dir), b = strlen(name);
     char *path = malloc(a + b + 2);
-    if (path == NULL)
-        return NULL;
+    if (path == NULL) return NULL;
     memcpy(path, dir, a);
     path[a] = '/';
     memcpy(path + a + 1, name, b + 1);
@@ -45,12 +42,9 @@ static int read_all(int fd, char *to, size_t n)
 {
     while (n > 0) {
         ssize_t got = read(fd, to, n);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got == 0)
-            errno = EIO; /* shorter than fstat said: someone is writing it */
-        if (got <= 0)
-            return -1;
+        if (got < 0 && errno == EINTR) continue;
+        if (got == 0) errno = EIO; /* shorter than fstat said: someone is writing it */
+        if (got <= 0) return -1;
         to += got;
         n -= (size_t)got;
     }
@@ -68,13 +62,11 @@ char *lm_read_file(const char *path, size_t max, size_t *n, char *err, size_t er
     }
     struct stat st;
     char *text = NULL;
-    if (fstat(fd, &st) != 0)
-        lm_fail(err, errn, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        lm_fail(err, errn, "%s: not a regular file", path);
+    if (fstat(fd, &st) != 0) lm_fail(err, errn, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode)) lm_fail(err, errn, "%s: not a regular file", path);
     else if ((uint64_t)st.st_size > max)
-        lm_fail(err, errn, "%s: %lld bytes, more than the %zu that such a file may have", path,
-                (long long)st.st_size, max);
+        lm_fail(err, errn, "%s: %lld bytes, more than the %zu that such a file may have", path, (long long)st.st_size,
+                max);
     else if ((text = malloc((size_t)st.st_size + 1)) == NULL)
         lm_fail(err, errn, "%s: out of memory for %lld bytes", path, (long long)st.st_size);
     else if (read_all(fd, text, (size_t)st.st_size) != 0) {
@@ -98,23 +90,16 @@ static const char *too_much(const char *text, size_t n)
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
         if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = 0;
+            if (c == '\\') i++;
+            else if (c == '"') in_string = 0;
             continue;
         }
-        if (c == '"')
-            in_string = 1;
-        if (c == '[' || c == '{')
-            depth++;
-        if (c == ']' || c == '}')
-            depth--;
+        if (c == '"') in_string = 1;
+        if (c == '[' || c == '{') depth++;
+        if (c == ']' || c == '}') depth--;
         values += c == '[' || c == '{' || c == ',';
-        if (depth > MAX_DEPTH)
-            return "nested more than 64 levels deep";
-        if (values > MAX_VALUES)
-            return "more than 8000000 values";
+        if (depth > MAX_DEPTH) return "nested more than 64 levels deep";
+        if (values > MAX_VALUES) return "more than 8000000 values";
     }
     return NULL;
 }
@@ -154,11 +139,8 @@ cJSON *lm_json_parse(const char *text, size_t n, const char *what, char *err, si
 const cJSON *lm_json_get(const cJSON *o, const char *key)
 {
     const cJSON *found = NULL, *v;
-    if (!cJSON_IsObject(o))
-        return NULL;
-    cJSON_ArrayForEach(v, o)
-        if (strcmp(v->string, key) == 0)
-            found = v;
+    if (!cJSON_IsObject(o)) return NULL;
+    cJSON_ArrayForEach(v, o) if (strcmp(v->string, key) == 0) found = v;
     return cJSON_IsNull(found) ? NULL : found;
 }
 
@@ -176,8 +158,7 @@ int lm_json_true(const cJSON *o, const char *key, int fallback)
 
 int64_t lm_json_whole(const cJSON *v)
 {
-    if (!cJSON_IsNumber(v) || !(v->valuedouble >= 0 && v->valuedouble <= 9007199254740992.0))
-        return -1;
+    if (!cJSON_IsNumber(v) || !(v->valuedouble >= 0 && v->valuedouble <= 9007199254740992.0)) return -1;
     int64_t i = (int64_t)v->valuedouble;
     return (double)i == v->valuedouble ? i : -1;
 }

@@ -11,7 +11,8 @@
 
 #include <cjson/cJSON.h>
 
-/* Writes the sentence into err (NULL or errn == 0: nowhere) and returns -1, so that callers can `return lm_fail(...)`. */
+/* Writes the sentence into err (NULL or errn == 0: nowhere) and returns -1, so that callers can `return lm_fail(...)`.
+ */
 int lm_fail(char *err, size_t errn, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* dir + "/" + name, in memory to free; NULL when memory is out. */

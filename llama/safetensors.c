@@ -59,8 +59,7 @@ static int64_t read_entry(const cJSON *entry, const char *file, int64_t data_byt
             return lm_fail(e.text, e.n, "%s: tensor %.200s: an extent of its shape is no whole number", file,
                            entry->string);
         if (x->rank == LM_MAX_RANK)
-            return lm_fail(e.text, e.n, "%s: tensor %.200s: more than %d dimensions", file, entry->string,
-                           LM_MAX_RANK);
+            return lm_fail(e.text, e.n, "%s: tensor %.200s: more than %d dimensions", file, entry->string, LM_MAX_RANK);
         x->shape[x->rank++] = extent;
     }
 
@@ -81,23 +80,19 @@ static int64_t read_entry(const cJSON *entry, const char *file, int64_t data_byt
 static int by_data(const void *a, const void *b)
 {
     const lm_tensor *x = a, *y = b;
-    if (x->data != y->data)
-        return (const char *)x->data < (const char *)y->data ? -1 : 1;
+    if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
     return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* the empty ones first */
 }
 
 static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const lm_tensor *)a)->name, ((const lm_tensor *)b)->name);
-}
+{ return strcmp(((const lm_tensor *)a)->name, ((const lm_tensor *)b)->name); }
 
 /* The format's rule: sorted by offset, the tensors tile the data section; no holes, no overlaps. */
 static int check_tiling(lm_tensor *list, int64_t count, const uint8_t *data, int64_t data_bytes, const char *file,
                         st_err e)
 {
     const uint8_t *at = data;
-    if (count > 0)
-        qsort(list, (size_t)count, sizeof *list, by_data);
+    if (count > 0) qsort(list, (size_t)count, sizeof *list, by_data);
     for (int64_t i = 0; i < count; i++) {
         if (list[i].data != at)
             return lm_fail(e.text, e.n, "%s: tensor %.200s: its data %s", file, list[i].name,
@@ -112,10 +107,8 @@ static int check_tiling(lm_tensor *list, int64_t count, const uint8_t *data, int
 
 static void free_bytes(st_file *f)
 {
-    if (f->held == MAPPED)
-        munmap(f->bytes, f->n);
-    if (f->held == COPIED)
-        free(f->bytes);
+    if (f->held == MAPPED) munmap(f->bytes, f->n);
+    if (f->held == COPIED) free(f->bytes);
     f->bytes = NULL;
     f->held = BORROWED;
 }
@@ -127,12 +120,10 @@ static int align_data(st_file *f, lm_tensor *list, int64_t count, st_err e)
     size_t total = 0;
     for (int64_t i = 0; i < count; i++) {
         int unit = lm_dtype_bits(list[i].dtype) / 8;
-        if (unit > 1 && list[i].bytes > 0 && (uintptr_t)list[i].data % (unsigned)unit != 0)
-            aligned = 0;
+        if (unit > 1 && list[i].bytes > 0 && (uintptr_t)list[i].data % (unsigned)unit != 0) aligned = 0;
         total += ((size_t)list[i].bytes + 63) / 64 * 64;
     }
-    if (aligned)
-        return 0;
+    if (aligned) return 0;
     uint8_t *copy = aligned_alloc(64, total);
     if (copy == NULL)
         return lm_fail(e.text, e.n, "%s: out of memory: its tensors are not aligned, so %zu bytes must be copied",
@@ -156,8 +147,7 @@ static lm_tensor *add_tensor(lm_tensors *t)
     if (t->count == t->room) {
         int64_t room = t->room > 0 ? 2 * t->room : 256;
         lm_tensor *list = realloc(t->list, (size_t)room * sizeof *list);
-        if (list == NULL)
-            return NULL;
+        if (list == NULL) return NULL;
         t->list = list;
         t->room = room;
     }
@@ -170,19 +160,17 @@ static lm_tensor *add_tensor(lm_tensors *t)
 static int read_header(lm_tensors *t, st_file *f, st_err e)
 {
     uint64_t len = 0;
-    if (f->n < 8)
-        return lm_fail(e.text, e.n, "%s: %zu bytes are too few for a safetensors file", f->path, f->n);
-    for (int i = 0; i < 8; i++)
-        len |= (uint64_t)f->bytes[i] << (8 * i);
+    if (f->n < 8) return lm_fail(e.text, e.n, "%s: %zu bytes are too few for a safetensors file", f->path, f->n);
+    for (int i = 0; i < 8; i++) len |= (uint64_t)f->bytes[i] << (8 * i);
     if (len > MAX_HEADER || len > f->n - 8)
-        return lm_fail(e.text, e.n, "%s: a header of %llu bytes cannot be in a file of %zu (truncated, or not safetensors)",
-                       f->path, (unsigned long long)len, f->n);
+        return lm_fail(e.text, e.n,
+                       "%s: a header of %llu bytes cannot be in a file of %zu (truncated, or not safetensors)", f->path,
+                       (unsigned long long)len, f->n);
     const char *text = (const char *)f->bytes + 8;
     if (memmem(text, (size_t)len, "\\u0000", 6) != NULL) /* would cut a name short */
         return lm_fail(e.text, e.n, "%s: a name in the header has a NUL", f->path);
     cJSON *top = lm_json_parse(text, (size_t)len, f->path, e.text, e.n);
-    if (top == NULL)
-        return -1;
+    if (top == NULL) return -1;
 
     const uint8_t *data = f->bytes + 8 + len;
     int64_t data_bytes = (int64_t)(f->n - 8 - len), first = t->count;
@@ -190,8 +178,7 @@ static int read_header(lm_tensors *t, st_file *f, st_err e)
     const cJSON *entry;
     cJSON_ArrayForEach(entry, top)
     {
-        if (strcmp(entry->string, "__metadata__") == 0)
-            continue;
+        if (strcmp(entry->string, "__metadata__") == 0) continue;
         lm_tensor *x = add_tensor(t);
         if (x == NULL || (x->name = strdup(entry->string)) == NULL) {
             bad = lm_fail(e.text, e.n, "%s: out of memory", f->path);
@@ -211,8 +198,7 @@ static int read_header(lm_tensors *t, st_file *f, st_err e)
         return bad ? -1 : check_tiling(NULL, 0, data, data_bytes, f->path, e);
     lm_tensor *own = t->list + first;
     int64_t count = t->count - first;
-    if (check_tiling(own, count, data, data_bytes, f->path, e) != 0)
-        return -1;
+    if (check_tiling(own, count, data, data_bytes, f->path, e) != 0) return -1;
     return align_data(f, own, count, e);
 }
 
@@ -220,14 +206,12 @@ static int read_header(lm_tensors *t, st_file *f, st_err e)
 static st_file *add_file(lm_tensors *t, const char *path)
 {
     st_file *files = realloc(t->files, (size_t)(t->nfiles + 1) * sizeof *files);
-    if (files == NULL)
-        return NULL;
+    if (files == NULL) return NULL;
     t->files = files;
     st_file *f = &files[t->nfiles];
     memset(f, 0, sizeof *f);
     f->path = strdup(path);
-    if (f->path == NULL)
-        return NULL;
+    if (f->path == NULL) return NULL;
     t->nfiles++;
     return f;
 }
@@ -236,25 +220,20 @@ static st_file *add_file(lm_tensors *t, const char *path)
 static int add_path(lm_tensors *t, const char *path, st_err e)
 {
     st_file *f = add_file(t, path);
-    if (f == NULL)
-        return lm_fail(e.text, e.n, "%s: out of memory", path);
+    if (f == NULL) return lm_fail(e.text, e.n, "%s: out of memory", path);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return lm_fail(e.text, e.n, "%s: cannot open: %s", path, strerror(errno));
+    if (fd < 0) return lm_fail(e.text, e.n, "%s: cannot open: %s", path, strerror(errno));
     struct stat st;
     int bad = 0;
     void *map = MAP_FAILED;
-    if (fstat(fd, &st) != 0)
-        bad = lm_fail(e.text, e.n, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        bad = lm_fail(e.text, e.n, "%s: not a regular file", path);
+    if (fstat(fd, &st) != 0) bad = lm_fail(e.text, e.n, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode)) bad = lm_fail(e.text, e.n, "%s: not a regular file", path);
     else if (st.st_size < 8)
         bad = lm_fail(e.text, e.n, "%s: %lld bytes are too few for a safetensors file", path, (long long)st.st_size);
     else if ((map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
         bad = lm_fail(e.text, e.n, "%s: cannot map: %s", path, strerror(errno));
     close(fd);
-    if (bad)
-        return -1;
+    if (bad) return -1;
     f->bytes = map;
     f->n = (size_t)st.st_size;
     f->held = MAPPED;
@@ -264,12 +243,11 @@ static int add_path(lm_tensors *t, const char *path, st_err e)
 /* Sorts by name and refuses a name that occurs twice. */
 static int sort_names(lm_tensors *t, st_err e)
 {
-    if (t->count > 0)
-        qsort(t->list, (size_t)t->count, sizeof *t->list, by_name);
+    if (t->count > 0) qsort(t->list, (size_t)t->count, sizeof *t->list, by_name);
     for (int64_t i = 1; i < t->count; i++)
         if (strcmp(t->list[i - 1].name, t->list[i].name) == 0)
-            return lm_fail(e.text, e.n, "%s: tensor %.200s occurs twice (also in %s)", t->list[i].file,
-                           t->list[i].name, t->list[i - 1].file);
+            return lm_fail(e.text, e.n, "%s: tensor %.200s occurs twice (also in %s)", t->list[i].file, t->list[i].name,
+                           t->list[i - 1].file);
     return 0;
 }
 
@@ -284,8 +262,7 @@ static int add_shards(lm_tensors *t, const char *dir, const char *index, const c
 {
     int count = cJSON_GetArraySize(map), bad = 0, n = 0;
     const cJSON **entries = malloc((size_t)(count > 0 ? count : 1) * sizeof *entries), *v;
-    if (entries == NULL)
-        return lm_fail(e.text, e.n, "%s: out of memory", index);
+    if (entries == NULL) return lm_fail(e.text, e.n, "%s: out of memory", index);
     cJSON_ArrayForEach(v, map)
     {
         const char *shard = cJSON_IsString(v) ? v->valuestring : "";
@@ -296,20 +273,16 @@ static int add_shards(lm_tensors *t, const char *dir, const char *index, const c
         }
         entries[n++] = v;
     }
-    if (!bad && n > 0)
-        qsort(entries, (size_t)n, sizeof *entries, by_shard);
+    if (!bad && n > 0) qsort(entries, (size_t)n, sizeof *entries, by_shard);
     for (int i = 0; i < n && !bad; i++) {
-        if (i > 0 && strcmp(entries[i]->valuestring, entries[i - 1]->valuestring) == 0)
-            continue;
+        if (i > 0 && strcmp(entries[i]->valuestring, entries[i - 1]->valuestring) == 0) continue;
         char *path = lm_path_join(dir, entries[i]->valuestring);
         if (path == NULL || t->nfiles == MAX_SHARDS)
             bad = lm_fail(e.text, e.n, "%s: out of memory, or more than %d shards", index, MAX_SHARDS);
-        else
-            bad = add_path(t, path, e);
+        else bad = add_path(t, path, e);
         free(path);
     }
-    if (!bad)
-        bad = sort_names(t, e);
+    if (!bad) bad = sort_names(t, e);
     for (int i = 0; i < n && !bad; i++) {
         const lm_tensor *x = lm_tensors_find(t, entries[i]->string);
         const char *shard = x != NULL ? strrchr(x->file, '/') + 1 : NULL;
@@ -328,12 +301,10 @@ static int open_index(lm_tensors *t, const char *dir, const char *index, st_err 
     char *text = lm_read_file(index, MAX_HEADER, &n, e.text, e.n);
     if (text == NULL && n == SIZE_MAX)
         return lm_fail(e.text, e.n, "%s: has neither model.safetensors nor model.safetensors.index.json", dir);
-    if (text == NULL)
-        return -1;
+    if (text == NULL) return -1;
     cJSON *top = lm_json_parse(text, n, index, e.text, e.n);
     free(text);
-    if (top == NULL)
-        return -1;
+    if (top == NULL) return -1;
     const cJSON *map = lm_json_get(top, "weight_map");
     int bad = !cJSON_IsObject(map) || map->child == NULL ? lm_fail(e.text, e.n, "%s: has no weight_map", index)
                                                          : add_shards(t, dir, index, map, e);
@@ -343,16 +314,13 @@ static int open_index(lm_tensors *t, const char *dir, const char *index, st_err 
 
 lm_tensors *lm_tensors_open(const char *dir, char *err, size_t errn)
 {
-    st_err e = {err, errn};
+    st_err e = { err, errn };
     lm_tensors *t = calloc(1, sizeof *t);
     char *single = lm_path_join(dir, "model.safetensors"), *index = lm_path_join(dir, "model.safetensors.index.json");
     int bad;
-    if (t == NULL || single == NULL || index == NULL)
-        bad = lm_fail(err, errn, "%s: out of memory", dir);
-    else if (access(single, F_OK) == 0)
-        bad = add_path(t, single, e) != 0 || sort_names(t, e) != 0;
-    else
-        bad = open_index(t, dir, index, e);
+    if (t == NULL || single == NULL || index == NULL) bad = lm_fail(err, errn, "%s: out of memory", dir);
+    else if (access(single, F_OK) == 0) bad = add_path(t, single, e) != 0 || sort_names(t, e) != 0;
+    else bad = open_index(t, dir, index, e);
     free(single);
     free(index);
     if (bad) {
@@ -364,7 +332,7 @@ lm_tensors *lm_tensors_open(const char *dir, char *err, size_t errn)
 
 lm_tensors *lm_tensors_open_mem(const void *bytes, size_t n, const char *name, char *err, size_t errn)
 {
-    st_err e = {err, errn};
+    st_err e = { err, errn };
     lm_tensors *t = calloc(1, sizeof *t);
     st_file *f = t != NULL ? add_file(t, name) : NULL;
     if (f == NULL) {
@@ -383,10 +351,8 @@ lm_tensors *lm_tensors_open_mem(const void *bytes, size_t n, const char *name, c
 
 void lm_tensors_close(lm_tensors *t)
 {
-    if (t == NULL)
-        return;
-    for (int64_t i = 0; i < t->count; i++)
-        free((char *)(uintptr_t)t->list[i].name);
+    if (t == NULL) return;
+    for (int64_t i = 0; i < t->count; i++) free((char *)(uintptr_t)t->list[i].name);
     for (int64_t i = 0; i < t->nfiles; i++) {
         free_bytes(&t->files[i]);
         free(t->files[i].path);
@@ -396,19 +362,13 @@ void lm_tensors_close(lm_tensors *t)
     free(t);
 }
 
-int64_t lm_tensors_count(const lm_tensors *t)
-{
-    return t->count;
-}
+int64_t lm_tensors_count(const lm_tensors *t) { return t->count; }
 
-const lm_tensor *lm_tensors_at(const lm_tensors *t, int64_t i)
-{
-    return i >= 0 && i < t->count ? &t->list[i] : NULL;
-}
+const lm_tensor *lm_tensors_at(const lm_tensors *t, int64_t i) { return i >= 0 && i < t->count ? &t->list[i] : NULL; }
 
 const lm_tensor *lm_tensors_find(const lm_tensors *t, const char *name)
 {
-    lm_tensor key = {.name = name};
+    lm_tensor key = { .name = name };
     return t->count > 0 ? bsearch(&key, t->list, (size_t)t->count, sizeof key, by_name) : NULL;
 }
 

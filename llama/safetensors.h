@@ -14,9 +14,28 @@
 
 /* Every dtype that the format names. lm_dtype_name and lm_dtype_bits describe one. */
 typedef enum {
-    LM_BOOL, LM_U8, LM_I8, LM_I16, LM_U16, LM_I32, LM_U32, LM_I64, LM_U64,
-    LM_F64, LM_F32, LM_F16, LM_BF16, LM_C64,
-    LM_F8_E4M3, LM_F8_E5M2, LM_F8_E8M0, LM_F8_E4M3FNUZ, LM_F8_E5M2FNUZ, LM_F6_E2M3, LM_F6_E3M2, LM_F4,
+    LM_BOOL,
+    LM_U8,
+    LM_I8,
+    LM_I16,
+    LM_U16,
+    LM_I32,
+    LM_U32,
+    LM_I64,
+    LM_U64,
+    LM_F64,
+    LM_F32,
+    LM_F16,
+    LM_BF16,
+    LM_C64,
+    LM_F8_E4M3,
+    LM_F8_E5M2,
+    LM_F8_E8M0,
+    LM_F8_E4M3FNUZ,
+    LM_F8_E5M2FNUZ,
+    LM_F6_E2M3,
+    LM_F6_E3M2,
+    LM_F4,
     LM_DTYPES
 } lm_dtype;
 
@@ -27,7 +46,7 @@ typedef struct {
     int64_t shape[LM_MAX_RANK]; /* row-major; entries from rank on are 0 */
     const void *data;           /* bytes bytes, aligned to the element, read-only, until lm_tensors_close */
     int64_t bytes;
-    const char *file;           /* the file's path, for messages */
+    const char *file; /* the file's path, for messages */
 } lm_tensor;
 
 typedef struct lm_tensors lm_tensors;
@@ -51,8 +70,8 @@ lm_tensors *lm_tensors_open_mem(const void *bytes, size_t n, const char *name, c
 void lm_tensors_close(lm_tensors *t); /* NULL is allowed */
 
 int64_t lm_tensors_count(const lm_tensors *t);
-const lm_tensor *lm_tensors_at(const lm_tensors *t, int64_t i);              /* i-th in order of the names */
-const lm_tensor *lm_tensors_find(const lm_tensors *t, const char *name);     /* NULL when there is none */
+const lm_tensor *lm_tensors_at(const lm_tensors *t, int64_t i);          /* i-th in order of the names */
+const lm_tensor *lm_tensors_find(const lm_tensors *t, const char *name); /* NULL when there is none */
 
 /* Gives the tensor's pages back, so that one who reads tensor after tensor needs memory for one only. It may be
  * read again later. */

@@ -31,8 +31,7 @@ struct lm_writer {
 static int by_bits(const void *a, const void *b)
 {
     const wr_slot *x = a, *y = b;
-    if (x->bits != y->bits)
-        return x->bits > y->bits ? -1 : 1;
+    if (x->bits != y->bits) return x->bits > y->bits ? -1 : 1;
     return (x->order > y->order) - (x->order < y->order);
 }
 
@@ -47,12 +46,9 @@ static int write_all(int fd, const char *from, int64_t n, int64_t at)
 {
     while (n > 0) {
         ssize_t put = pwrite(fd, from, (size_t)(n < 1 << 30 ? n : 1 << 30), at);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put == 0)
-            errno = ENOSPC;
-        if (put <= 0)
-            return -1;
+        if (put < 0 && errno == EINTR) continue;
+        if (put == 0) errno = ENOSPC;
+        if (put <= 0) return -1;
         from += put;
         at += put;
         n -= put;
@@ -66,12 +62,9 @@ static void put_string(FILE *f, const char *s)
     putc('"', f);
     for (; *s != '\0'; s++) {
         unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            fprintf(f, "\\%c", c);
-        else if (c < 0x20)
-            fprintf(f, "\\u%04x", c);
-        else
-            putc(c, f);
+        if (c == '"' || c == '\\') fprintf(f, "\\%c", c);
+        else if (c < 0x20) fprintf(f, "\\u%04x", c);
+        else putc(c, f);
     }
     putc('"', f);
 }
@@ -85,17 +78,15 @@ static int lay_out(wr_slot *slots, const lm_tensor *list, int64_t count, const c
         int64_t n = list[i].rank >= 0 && list[i].rank <= LM_MAX_RANK ? lm_shape_count(list[i].shape, list[i].rank) : -1;
         if (bits == 0 || n < 0 || __builtin_mul_overflow(n, (int64_t)bits, &n) || n % 8 != 0)
             return lm_fail(err, errn, "%s: tensor %.200s: dtype or shape cannot be written", path, list[i].name);
-        slots[i] = (wr_slot){.bytes = n / 8, .bits = bits, .order = i};
+        slots[i] = (wr_slot){ .bytes = n / 8, .bits = bits, .order = i };
     }
-    if (count > 0)
-        qsort(slots, (size_t)count, sizeof *slots, by_bits);
+    if (count > 0) qsort(slots, (size_t)count, sizeof *slots, by_bits);
     for (int64_t i = 0; i < count; i++) {
         slots[i].begin = at;
         if (__builtin_add_overflow(at, slots[i].bytes, &at) || at > INT64_MAX / 2)
             return lm_fail(err, errn, "%s: too large", path);
     }
-    if (count > 0)
-        qsort(slots, (size_t)count, sizeof *slots, by_order);
+    if (count > 0) qsort(slots, (size_t)count, sizeof *slots, by_order);
     return 0;
 }
 
@@ -104,8 +95,7 @@ static char *make_header(const wr_slot *slots, const lm_tensor *list, int64_t co
 {
     char *text = NULL;
     FILE *f = open_memstream(&text, n);
-    if (f == NULL)
-        return NULL;
+    if (f == NULL) return NULL;
     fwrite("\0\0\0\0\0\0\0", 1, 8, f); /* the length, below */
     /* transformers refuses a file that does not say for which framework it was saved */
     fputs("{\"__metadata__\":{\"format\":\"pt\"}", f);
@@ -113,8 +103,7 @@ static char *make_header(const wr_slot *slots, const lm_tensor *list, int64_t co
         putc(',', f);
         put_string(f, list[i].name);
         fprintf(f, ":{\"dtype\":\"%s\",\"shape\":[", lm_dtype_name(list[i].dtype));
-        for (int d = 0; d < list[i].rank; d++)
-            fprintf(f, "%s%" PRId64, d > 0 ? "," : "", list[i].shape[d]);
+        for (int d = 0; d < list[i].rank; d++) fprintf(f, "%s%" PRId64, d > 0 ? "," : "", list[i].shape[d]);
         fprintf(f, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}", slots[i].begin, slots[i].begin + slots[i].bytes);
     }
     putc('}', f);
@@ -129,8 +118,7 @@ static char *make_header(const wr_slot *slots, const lm_tensor *list, int64_t co
         return NULL;
     }
     uint64_t len = (uint64_t)*n - 8;
-    for (int i = 0; i < 8; i++)
-        text[i] = (char)(unsigned char)(len >> (8 * i) & 255);
+    for (int i = 0; i < 8; i++) text[i] = (char)(unsigned char)(len >> (8 * i) & 255);
     return text;
 }
 
@@ -138,14 +126,12 @@ static char *make_header(const wr_slot *slots, const lm_tensor *list, int64_t co
 static void discard(const lm_writer *w)
 {
     struct stat st;
-    if (w->fd >= 0 && fstat(w->fd, &st) == 0 && S_ISREG(st.st_mode))
-        unlink(w->path);
+    if (w->fd >= 0 && fstat(w->fd, &st) == 0 && S_ISREG(st.st_mode)) unlink(w->path);
 }
 
 static void free_writer(lm_writer *w)
 {
-    if (w->fd >= 0)
-        close(w->fd);
+    if (w->fd >= 0) close(w->fd);
     free(w->path);
     free(w->slots);
     free(w);
@@ -186,8 +172,7 @@ lm_writer *lm_writer_open(const char *path, const lm_tensor *list, int64_t count
     w->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     int bad = w->fd < 0;
     /* Ask for all the space now, so that a full disk shows at once; not every file system can say. */
-    if (!bad && fallocate(w->fd, 0, 0, total) != 0)
-        bad = errno == ENOSPC || errno == EFBIG || errno == EDQUOT;
+    if (!bad && fallocate(w->fd, 0, 0, total) != 0) bad = errno == ENOSPC || errno == EFBIG || errno == EDQUOT;
     bad = bad || write_all(w->fd, header, (int64_t)n, 0) != 0;
     free(header);
     if (bad) {
@@ -216,20 +201,17 @@ int lm_writer_close(lm_writer *w, char *err, size_t errn)
         if (w->slots[i].done != w->slots[i].bytes)
             bad = lm_fail(err, errn, "%s: tensor %lld has %lld of its %lld bytes", w->path, (long long)i,
                           (long long)w->slots[i].done, (long long)w->slots[i].bytes);
-    if (!bad && fsync(w->fd) != 0)
-        bad = lm_fail(err, errn, "%s: cannot write: %s", w->path, strerror(errno));
+    if (!bad && fsync(w->fd) != 0) bad = lm_fail(err, errn, "%s: cannot write: %s", w->path, strerror(errno));
     int closed = close(w->fd);
     w->fd = -1;
-    if (!bad && closed != 0)
-        bad = lm_fail(err, errn, "%s: cannot write: %s", w->path, strerror(errno));
+    if (!bad && closed != 0) bad = lm_fail(err, errn, "%s: cannot write: %s", w->path, strerror(errno));
     free_writer(w);
     return bad;
 }
 
 void lm_writer_abort(lm_writer *w)
 {
-    if (w == NULL)
-        return;
+    if (w == NULL) return;
     discard(w);
     free_writer(w);
 }

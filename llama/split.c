@@ -20,15 +20,15 @@ struct lm_split_run {
 
 /* Letters and numbers that Unicode 15 and 16 added. The `tokenizers` package knows them; PCRE2 10.42 knows Unicode
  * 14. To name one twice does no harm, so a newer PCRE2 changes nothing. */
-#define NEW_LETTERS \
-    "\\x{1c89}\\x{1c8a}\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{105c0}-\\x{105f3}\\x{10d4a}-\\x{10d65}" \
-    "\\x{10d6f}-\\x{10d85}\\x{10ec2}-\\x{10ec4}\\x{1123f}\\x{11240}\\x{11380}-\\x{11389}\\x{1138b}\\x{1138e}" \
-    "\\x{11390}-\\x{113b5}\\x{113b7}\\x{113d1}\\x{113d3}\\x{11bc0}-\\x{11be0}\\x{11f02}\\x{11f04}-\\x{11f10}" \
-    "\\x{11f12}-\\x{11f33}\\x{1342f}\\x{13441}-\\x{13446}\\x{13460}-\\x{143fa}\\x{16100}-\\x{1611d}" \
-    "\\x{16d40}-\\x{16d6c}\\x{18cff}\\x{1b132}\\x{1b155}\\x{1df25}-\\x{1df2a}\\x{1e030}-\\x{1e06d}" \
+#define NEW_LETTERS                                                                                                    \
+    "\\x{1c89}\\x{1c8a}\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{105c0}-\\x{105f3}\\x{10d4a}-\\x{10d65}"               \
+    "\\x{10d6f}-\\x{10d85}\\x{10ec2}-\\x{10ec4}\\x{1123f}\\x{11240}\\x{11380}-\\x{11389}\\x{1138b}\\x{1138e}"          \
+    "\\x{11390}-\\x{113b5}\\x{113b7}\\x{113d1}\\x{113d3}\\x{11bc0}-\\x{11be0}\\x{11f02}\\x{11f04}-\\x{11f10}"          \
+    "\\x{11f12}-\\x{11f33}\\x{1342f}\\x{13441}-\\x{13446}\\x{13460}-\\x{143fa}\\x{16100}-\\x{1611d}"                   \
+    "\\x{16d40}-\\x{16d6c}\\x{18cff}\\x{1b132}\\x{1b155}\\x{1df25}-\\x{1df2a}\\x{1e030}-\\x{1e06d}"                    \
     "\\x{1e4d0}-\\x{1e4eb}\\x{1e5d0}-\\x{1e5ed}\\x{1e5f0}\\x{2b739}\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"
-#define NEW_NUMBERS \
-    "\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{11f50}-\\x{11f59}\\x{16130}-\\x{16139}" \
+#define NEW_NUMBERS                                                                                                    \
+    "\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{11f50}-\\x{11f59}\\x{16130}-\\x{16139}"        \
     "\\x{16d70}-\\x{16d79}\\x{1ccf0}-\\x{1ccf9}\\x{1d2c0}-\\x{1d2d3}\\x{1e4f0}-\\x{1e4f9}\\x{1e5f1}-\\x{1e5fa}"
 
 /* Unicode's White_Space. PCRE2's own \s has U+180E besides, which has not been a space since Unicode 6.3. */
@@ -39,12 +39,12 @@ static const struct {
     const char *name, *set;
     int neg;
 } classes[] = {
-    {"\\s", SPACES, 0},
-    {"\\S", SPACES, 1},
-    {"\\p{L}", "\\p{L}" NEW_LETTERS, 0},
-    {"\\P{L}", "\\p{L}" NEW_LETTERS, 1},
-    {"\\p{N}", "\\p{N}" NEW_NUMBERS, 0},
-    {"\\P{N}", "\\p{N}" NEW_NUMBERS, 1},
+    { "\\s", SPACES, 0 },
+    { "\\S", SPACES, 1 },
+    { "\\p{L}", "\\p{L}" NEW_LETTERS, 0 },
+    { "\\P{L}", "\\p{L}" NEW_LETTERS, 1 },
+    { "\\p{N}", "\\p{N}" NEW_NUMBERS, 0 },
+    { "\\P{N}", "\\p{N}" NEW_NUMBERS, 1 },
 };
 #define LONGEST_SET 1000 /* more than any of them, with brackets */
 
@@ -67,29 +67,23 @@ static const char *rewrite_escape(rewriter *w)
 {
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
         size_t n = strlen(classes[i].name);
-        if (strncmp(w->at, classes[i].name, n) != 0)
-            continue;
-        if (w->in_class && classes[i].neg)
-            return "a negated class such as \\S inside [...] is not supported";
-        if (!w->in_class)
-            emit(w, classes[i].neg ? "[^" : "[", classes[i].neg ? 2 : 1);
+        if (strncmp(w->at, classes[i].name, n) != 0) continue;
+        if (w->in_class && classes[i].neg) return "a negated class such as \\S inside [...] is not supported";
+        if (!w->in_class) emit(w, classes[i].neg ? "[^" : "[", classes[i].neg ? 2 : 1);
         emit(w, classes[i].set, strlen(classes[i].set));
-        if (!w->in_class)
-            emit(w, "]", 1);
+        if (!w->in_class) emit(w, "]", 1);
         w->at += n;
-        if (w->in_class && w->at[0] == '-' && w->at[1] != ']')
-            return "a range cannot begin with a class";
+        if (w->in_class && w->at[0] == '-' && w->at[1] != ']') return "a range cannot begin with a class";
         return NULL;
     }
     char c = w->at[1];
     size_t n = 2;
     if (c == 'p' || c == 'P') {
         const char *close = w->at[2] == '{' ? strchr(w->at, '}') : NULL;
-        if (close == NULL)
-            return "\\p is only supported as \\p{...}";
+        if (close == NULL) return "\\p is only supported as \\p{...}";
         n = (size_t)(close - w->at) + 1;
-    } else if (c == '\0' || (strchr("rntfdD", c) == NULL && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                                                             (c >= '0' && c <= '9')))) {
+    } else if (c == '\0' || (strchr("rntfdD", c) == NULL &&
+                             ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')))) {
         return "it has an escape other than \\s \\S \\d \\D \\r \\n \\t \\f \\p{...}";
     }
     emit(w, w->at, n);
@@ -104,10 +98,8 @@ static const char *rewrite_plain(rewriter *w)
     int quantified = w->quantified;
     w->quantified = 0;
     if (w->in_class) {
-        if (*at == '[' || (at[0] == '&' && at[1] == '&'))
-            return "nested classes and && are not supported";
-        if (*at == ']' && w->class_empty)
-            return "] as the first character of a class is not supported";
+        if (*at == '[' || (at[0] == '&' && at[1] == '&')) return "nested classes and && are not supported";
+        if (*at == ']' && w->class_empty) return "] as the first character of a class is not supported";
         w->in_class = *at != ']';
         w->class_empty = 0;
     } else if (*at == '[') {
@@ -138,11 +130,10 @@ static char *rewrite(const char *pattern, const char **why)
     *why = n > 10000 ? "it is longer than 10000 bytes" : NULL;
     char *out = *why == NULL ? malloc(n * LONGEST_SET / 2 + 1) : NULL; /* a rewritten class has 2 bytes at least */
     if (out == NULL) {
-        if (*why == NULL)
-            *why = "out of memory";
+        if (*why == NULL) *why = "out of memory";
         return NULL;
     }
-    rewriter w = {.at = pattern, .out = out};
+    rewriter w = { .at = pattern, .out = out };
     while (*w.at != '\0' && *why == NULL) {
         if (*w.at == '\\') {
             *why = rewrite_escape(&w);
@@ -193,8 +184,7 @@ lm_split *lm_split_new(const char *pattern, int literal, char *err, size_t errn)
 
 void lm_split_free(lm_split *s)
 {
-    if (s == NULL)
-        return;
+    if (s == NULL) return;
     pcre2_code_free(s->code);
     free(s);
 }
@@ -202,8 +192,7 @@ void lm_split_free(lm_split *s)
 lm_split_run *lm_split_run_new(void)
 {
     lm_split_run *r = calloc(1, sizeof *r);
-    if (r == NULL)
-        return NULL;
+    if (r == NULL) return NULL;
     r->match = pcre2_match_data_create(1, NULL);
     r->limits = pcre2_match_context_create(NULL);
     if (r->match == NULL || r->limits == NULL) {
@@ -218,8 +207,7 @@ lm_split_run *lm_split_run_new(void)
 
 void lm_split_run_free(lm_split_run *r)
 {
-    if (r == NULL)
-        return;
+    if (r == NULL) return;
     pcre2_match_data_free(r->match);
     pcre2_match_context_free(r->limits);
     free(r);
@@ -232,10 +220,8 @@ int lm_split_next(const lm_split *s, lm_split_run *r, const uint8_t *text, size_
         int rc = pcre2_match(s->code, text, n, *at, PCRE2_NO_UTF_CHECK, r->match, r->limits);
         if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
             rc = pcre2_match(s->code, text, n, *at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, r->match, r->limits);
-        if (rc == PCRE2_ERROR_NOMATCH)
-            return 0;
-        if (rc < 0)
-            return -1;
+        if (rc == PCRE2_ERROR_NOMATCH) return 0;
+        if (rc < 0) return -1;
         const PCRE2_SIZE *span = pcre2_get_ovector_pointer(r->match);
         *begin = span[0];
         *end = span[1];
@@ -245,8 +231,7 @@ int lm_split_next(const lm_split *s, lm_split_run *r, const uint8_t *text, size_
         }
         /* An empty match, at or behind *at, cuts nothing: look on from the next character. */
         *at = (*begin > *at ? *begin : *at) + 1;
-        while (*at < n && (text[*at] & 0xc0) == 0x80)
-            ++*at;
+        while (*at < n && (text[*at] & 0xc0) == 0x80) ++*at;
     }
     return 0;
 }

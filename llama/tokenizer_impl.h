@@ -36,7 +36,7 @@ struct lm_tokenizer {
     lm_trie tries[2]; /* found in the text as given, then in what is left (normalized: true) */
     lm_step steps[LM_MAX_STEPS];
     int steps_count;
-    lm_split *word; /* one word character, for single_word */
+    lm_split *word;           /* one word character, for single_word */
     int32_t *prefix, *suffix; /* of the post-processor */
     int prefix_count, suffix_count;
 };

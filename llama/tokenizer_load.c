@@ -49,8 +49,10 @@ static int check_features(const loader *l)
     if ((prefix != NULL && *prefix != '\0') || (suffix != NULL && *suffix != '\0') ||
         lm_json_true(l->model, "byte_fallback", 0) ||
         (dropout != NULL && !(cJSON_IsNumber(dropout) && dropout->valuedouble == 0)))
-        return FAIL(l, "%s: BPE with continuing_subword_prefix, end_of_word_suffix, byte_fallback or dropout is not "
-                       "supported", l->what);
+        return FAIL(l,
+                    "%s: BPE with continuing_subword_prefix, end_of_word_suffix, byte_fallback or dropout is not "
+                    "supported",
+                    l->what);
     return 0;
 }
 
@@ -59,8 +61,7 @@ static int read_vocab(const loader *l, const cJSON *added)
 {
     const cJSON *vocab = lm_json_get(l->model, "vocab"), *v;
     int64_t top = -1, count = 0;
-    if (!cJSON_IsObject(vocab))
-        return FAIL(l, "%s: model has no vocab", l->what);
+    if (!cJSON_IsObject(vocab)) return FAIL(l, "%s: model has no vocab", l->what);
     cJSON_ArrayForEach(v, vocab)
     {
         int64_t id = lm_json_whole(v);
@@ -78,16 +79,14 @@ static int read_vocab(const loader *l, const cJSON *added)
         count++;
     }
     lm_bpe *b = &l->tk->bpe;
-    if (lm_bpe_init(b, top + 1, count) != 0)
-        return FAIL(l, "%s: out of memory", l->what);
+    if (lm_bpe_init(b, top + 1, count) != 0) return FAIL(l, "%s: out of memory", l->what);
     cJSON_ArrayForEach(v, vocab)
     {
         int32_t id = (int32_t)v->valuedouble;
         size_t n = strlen(v->string);
         if (b->pieces[id].text != NULL || lm_bpe_find(b, v->string, n) >= 0)
             return FAIL(l, "%s: token %.200s: the token or its id %d occurs twice", l->what, v->string, (int)id);
-        if (lm_bpe_add(b, id, v->string, n) != 0)
-            return FAIL(l, "%s: out of memory", l->what);
+        if (lm_bpe_add(b, id, v->string, n) != 0) return FAIL(l, "%s: out of memory", l->what);
     }
     const char *unk = lm_json_text(l->model, "unk_token");
     b->unk = unk != NULL ? lm_bpe_find(b, unk, strlen(unk)) : -1;
@@ -102,16 +101,14 @@ static int halves(const cJSON *m, const char **left, size_t *left_n, const char 
 {
     if (cJSON_IsString(m)) {
         const char *space = strchr(m->valuestring, ' ');
-        if (space == NULL || strchr(space + 1, ' ') != NULL)
-            return -1;
+        if (space == NULL || strchr(space + 1, ' ') != NULL) return -1;
         *left = m->valuestring;
         *left_n = (size_t)(space - m->valuestring);
         *right = space + 1;
         return 0;
     }
     const cJSON *a = cJSON_IsArray(m) ? m->child : NULL, *b = a != NULL ? a->next : NULL;
-    if (!cJSON_IsString(a) || !cJSON_IsString(b) || b->next != NULL)
-        return -1;
+    if (!cJSON_IsString(a) || !cJSON_IsString(b) || b->next != NULL) return -1;
     *left = a->valuestring;
     *left_n = strlen(*left);
     *right = b->valuestring;
@@ -124,8 +121,7 @@ static int read_merges(const loader *l)
     lm_bpe *b = &l->tk->bpe;
     size_t longest = 0, left_n = 0, right_n;
     const char *left = NULL, *right = NULL;
-    if (!cJSON_IsArray(merges))
-        return FAIL(l, "%s: model has no merges", l->what);
+    if (!cJSON_IsArray(merges)) return FAIL(l, "%s: model has no merges", l->what);
     uint64_t rank = 0;
     cJSON_ArrayForEach(m, merges)
     {
@@ -182,8 +178,7 @@ static void trie_add(lm_trie *t, const uint8_t *text, size_t n, int32_t index)
 static int trie_init(lm_trie *t, uint64_t bytes)
 {
     t->ends = malloc((size_t)(bytes + 1) * sizeof *t->ends);
-    if (t->ends == NULL || lm_map_init(&t->children, bytes) != 0)
-        return -1;
+    if (t->ends == NULL || lm_map_init(&t->children, bytes) != 0) return -1;
     t->ends[0] = -1;
     t->nodes = 1;
     return 0;
@@ -204,8 +199,7 @@ static int read_added(const loader *l, const cJSON *list)
     {
         const char *content = lm_json_text(v, "content");
         size_t n = strlen(content);
-        if (n == 0)
-            continue; /* as the `tokenizers` package does */
+        if (n == 0) continue; /* as the `tokenizers` package does */
         if (n > MAX_ADDED_BYTES)
             return FAIL(l, "%s: added token %.50s...: longer than %d bytes", l->what, content, MAX_ADDED_BYTES);
         int32_t id = lm_bpe_find(b, content, n);
@@ -214,8 +208,7 @@ static int read_added(const loader *l, const cJSON *list)
             if (b->pieces[id].text != NULL)
                 return FAIL(l, "%s: added token %.200s: id %d is taken by %.200s", l->what, content, (int)id,
                             b->pieces[id].text);
-            if (lm_bpe_add(b, id, content, n) != 0)
-                return FAIL(l, "%s: out of memory", l->what);
+            if (lm_bpe_add(b, id, content, n) != 0) return FAIL(l, "%s: out of memory", l->what);
             b->pieces[id].outside = 1;
         }
         int special = lm_json_true(v, "special", 0);
@@ -270,22 +263,17 @@ static int read_step(const loader *l, const cJSON *p, int last)
     if (behavior == NULL || strcmp(behavior, "Isolated") != 0 || lm_json_true(p, "invert", 0))
         return FAIL(l, "%s: pre_tokenizer Split with behavior %.50s%s is not supported; Isolated is", l->what,
                     behavior != NULL ? behavior : "(none)", lm_json_true(p, "invert", 0) ? ", inverted," : "");
-    if (regex == NULL && literal == NULL)
-        return FAIL(l, "%s: pre_tokenizer Split has no pattern", l->what);
+    if (regex == NULL && literal == NULL) return FAIL(l, "%s: pre_tokenizer Split has no pattern", l->what);
     return add_step(l, regex != NULL ? regex : literal, regex == NULL, 0);
 }
 
 static int read_pre_tokenizer(const loader *l)
 {
     const cJSON *p = lm_json_get(l->top, "pre_tokenizer"), *v;
-    if (strcmp(type_of(p), "Sequence") != 0)
-        return read_step(l, p, 1);
+    if (strcmp(type_of(p), "Sequence") != 0) return read_step(l, p, 1);
     const cJSON *list = lm_json_get(p, "pretokenizers");
-    if (!cJSON_IsArray(list) || list->child == NULL)
-        return FAIL(l, "%s: pre_tokenizer Sequence is empty", l->what);
-    cJSON_ArrayForEach(v, list)
-        if (read_step(l, v, v->next == NULL) != 0)
-            return -1;
+    if (!cJSON_IsArray(list) || list->child == NULL) return FAIL(l, "%s: pre_tokenizer Sequence is empty", l->what);
+    cJSON_ArrayForEach(v, list) if (read_step(l, v, v->next == NULL) != 0) return -1;
     return 0;
 }
 
@@ -293,11 +281,9 @@ static int read_pre_tokenizer(const loader *l)
 static int add_template_ids(const loader *l, const cJSON *p, const char *name, int32_t **ids, int *count)
 {
     const cJSON *list = lm_json_get(lm_json_get(lm_json_get(p, "special_tokens"), name), "ids"), *v;
-    if (!cJSON_IsArray(list))
-        return FAIL(l, "%s: post_processor: special token %.200s has no ids", l->what, name);
+    if (!cJSON_IsArray(list)) return FAIL(l, "%s: post_processor: special token %.200s has no ids", l->what, name);
     int32_t *grown = realloc(*ids, (size_t)(*count + cJSON_GetArraySize(list) + 1) * sizeof *grown);
-    if (grown == NULL)
-        return FAIL(l, "%s: out of memory", l->what);
+    if (grown == NULL) return FAIL(l, "%s: out of memory", l->what);
     *ids = grown;
     cJSON_ArrayForEach(v, list)
     {
@@ -315,15 +301,13 @@ static int read_post_processor(const loader *l, const cJSON *p)
     lm_tokenizer *tk = l->tk;
     const char *type = type_of(p);
     const cJSON *v;
-    if (p == NULL || strcmp(type, "ByteLevel") == 0)
-        return 0;
+    if (p == NULL || strcmp(type, "ByteLevel") == 0) return 0;
     if (strcmp(type, "Sequence") == 0 && lm_json_get(p, "processors") != NULL) {
         cJSON_ArrayForEach(v, lm_json_get(p, "processors"))
         {
             if (strcmp(type_of(v), "Sequence") == 0) /* so that the recursion ends here */
                 return FAIL(l, "%s: post_processor Sequence in a Sequence is not supported", l->what);
-            if (read_post_processor(l, v) != 0)
-                return -1;
+            if (read_post_processor(l, v) != 0) return -1;
         }
         return 0;
     }
@@ -336,8 +320,7 @@ static int read_post_processor(const loader *l, const cJSON *p)
         const char *name = lm_json_text(lm_json_get(v, "SpecialToken"), "id");
         if (name == NULL && (behind || lm_json_get(v, "Sequence") == NULL))
             return FAIL(l, "%s: post_processor: template with parts other than one text and special tokens", l->what);
-        if (name == NULL)
-            behind = 1;
+        if (name == NULL) behind = 1;
         else if (add_template_ids(l, p, name, behind ? &tk->suffix : &tk->prefix,
                                   behind ? &tk->suffix_count : &tk->prefix_count) != 0)
             return -1;
@@ -348,9 +331,8 @@ static int read_post_processor(const loader *l, const cJSON *p)
 lm_tokenizer *lm_tokenizer_open_mem(const char *json, size_t n, const char *what, char *err, size_t errn)
 {
     cJSON *top = lm_json_parse(json, n, what, err, errn);
-    if (top == NULL)
-        return NULL;
-    loader l = {calloc(1, sizeof *l.tk), top, lm_json_get(top, "model"), what, err, errn};
+    if (top == NULL) return NULL;
+    loader l = { calloc(1, sizeof *l.tk), top, lm_json_get(top, "model"), what, err, errn };
     const cJSON *added = lm_json_get(top, "added_tokens");
     int bad = l.tk == NULL ? FAIL(&l, "%s: out of memory", what) : 0;
     bad = bad || check_features(&l) || read_vocab(&l, added) || read_merges(&l) || read_added(&l, added) ||
@@ -367,8 +349,7 @@ lm_tokenizer *lm_tokenizer_open(const char *path, char *err, size_t errn)
 {
     size_t n;
     char *text = lm_read_file(path, MAX_FILE, &n, err, errn);
-    if (text == NULL)
-        return NULL;
+    if (text == NULL) return NULL;
     lm_tokenizer *tk = lm_tokenizer_open_mem(text, n, path, err, errn);
     free(text);
     return tk;
@@ -376,15 +357,13 @@ lm_tokenizer *lm_tokenizer_open(const char *path, char *err, size_t errn)
 
 void lm_tokenizer_close(lm_tokenizer *tk)
 {
-    if (tk == NULL)
-        return;
+    if (tk == NULL) return;
     lm_bpe_free(&tk->bpe);
     for (int i = 0; i < 2; i++) {
         lm_map_free(&tk->tries[i].children);
         free(tk->tries[i].ends);
     }
-    for (int i = 0; i < tk->steps_count; i++)
-        lm_split_free(tk->steps[i].split);
+    for (int i = 0; i < tk->steps_count; i++) lm_split_free(tk->steps[i].split);
     lm_split_free(tk->word);
     free(tk->added);
     free(tk->prefix);

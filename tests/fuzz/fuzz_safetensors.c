@@ -15,8 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         /* What the reader lets through must be readable throughout, findable, and consistent. */
         const lm_tensor *x = lm_tensors_at(t, i);
         const uint8_t *bytes = x->data;
-        for (int64_t k = 0; k < x->bytes; k++)
-            sum += bytes[k];
+        for (int64_t k = 0; k < x->bytes; k++) sum += bytes[k];
         int unit = lm_dtype_bits(x->dtype) / 8;
         if (lm_tensors_find(t, x->name) != x ||
             lm_shape_count(x->shape, x->rank) * lm_dtype_bits(x->dtype) != 8 * x->bytes ||

@@ -132,6 +132,7 @@ def make_tokenizers(text):
     llama.post_processor = processors.Sequence([
         processors.ByteLevel(trim_offsets=False),
         processors.TemplateProcessing(single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", begin)])])
+    llama.add_tokens([AddedToken("Ġzq")])  # spelled like the word " zq", which must not become it
     data = json.loads(llama.to_str())
     # Some words can then only be had whole, which is what ignore_merges is about.
     data["model"]["merges"] = [m for i, m in enumerate(data["model"]["merges"]) if i % 5 != 4 or i < 200]
@@ -141,7 +142,7 @@ def make_tokenizers(text):
     awkward.add_tokens([AddedToken("tur", single_word=True), AddedToken("<l>", lstrip=True), AddedToken("<r>", rstrip=True),
                         AddedToken("<lr>", lstrip=True, rstrip=True, normalized=False), AddedToken("ab"), AddedToken("abc d"),
                         AddedToken("漢", normalized=False), AddedToken("é"), AddedToken("def", single_word=True),
-                        AddedToken("  "), AddedToken("self", normalized=False)])
+                        AddedToken("  "), AddedToken("self", normalized=False), AddedToken("yourself")])  # "self" is looked for first
     awkward.add_special_tokens([AddedToken("<lsp>", lstrip=True), AddedToken("<1>", single_word=True, rstrip=True)])
     yield "added", awkward.to_str()
 
@@ -149,7 +150,7 @@ def make_tokenizers(text):
 def sprinkle(text, lines):
     """Lines for the tokenizer with added tokens: these must occur."""
     r = text.random
-    tokens = ["tur", "<l>", "<r>", "<lr>", "ab", "abc d", "abc", "漢", "é", "def", "  ", "self", "<lsp>", "<1>", "_", " ", "\u3000 "]
+    tokens = ["tur", "<l>", "<r>", "<lr>", "ab", "abc d", "abc", "漢", "é", "def", "  ", "self", "yourself", "<lsp>", "<1>", "_", " ", "\u3000 "]
     return ["".join(r.choice(tokens) for _ in range(r.randint(1, 8))).encode() + (x[:40] if i % 2 else b"") for i, x in enumerate(lines)]
 
 
@@ -227,7 +228,7 @@ def main():
             model = pathlib.Path(temporary) / name
             model.mkdir()
             (model / "tokenizer.json").write_text(data, encoding="utf-8")
-            lines = text.lines(LINES)
+            lines = text.lines(LINES) + [b"a zq", b" zq zq.", b"zq"]  # see "llama3"; training never sees these
             c.compare(name, model, Tokenizer.from_str(data), sprinkle(text, lines) if name == "added" else lines)
             print(f"{name}: {len(lines)} lines compared", flush=True)
         for folder in args.folder:
