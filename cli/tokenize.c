@@ -63,6 +63,9 @@ static const struct argp parser = {
     NULL,
 };
 
+/* What messages call a file. */
+static const char *name_of(const char *path) { return strcmp(path, "-") == 0 ? "standard input" : path; }
+
 /* Everything that a file or a pipe has, to free; NULL and a message on failure. */
 static char *read_text(const char *path, size_t *n)
 {
@@ -79,7 +82,7 @@ static char *read_text(const char *path, size_t *n)
             room = room > 0 ? 2 * room : 1 << 16;
             char *grown = realloc(text, room);
             if (grown == NULL) {
-                cli_error(CLI_FAIL, "%s: out of memory", path);
+                cli_error(CLI_FAIL, "%s: out of memory", name_of(path));
                 break;
             }
             text = grown;
@@ -91,7 +94,7 @@ static char *read_text(const char *path, size_t *n)
             if (f != stdin) fclose(f);
             return text;
         }
-        cli_error(CLI_INPUT, "%s: cannot read: %s", path, strerror(errno));
+        cli_error(CLI_INPUT, "%s: cannot read: %s", name_of(path), strerror(errno));
         break;
     }
     if (f != stdin) fclose(f);
@@ -105,7 +108,7 @@ static int encode(const lm_tokenizer *tk, const options *o, const char *text, si
     int32_t *ids;
     size_t count;
     if (lm_tokenizer_encode(tk, text, n, o->special, &ids, &count, err, sizeof err) != 0)
-        return cli_error(CLI_FAIL, "%s: %s", o->text, err);
+        return cli_error(CLI_FAIL, "%s: %s", name_of(o->text), err);
     for (size_t i = 0; i < count; i++) printf("%s%d", i > 0 ? " " : "", (int)ids[i]);
     putchar('\n');
     free(ids);
@@ -124,10 +127,14 @@ static int decode(const lm_tokenizer *tk, const options *o, const char *text, si
         size_t begin = at;
         while (at < n && text[at] >= '0' && text[at] <= '9' && id < lm_tokenizer_size(tk))
             id = 10 * id + (text[at++] - '0');
-        if ((at < n && memchr(space, text[at], 4) == NULL) || id >= lm_tokenizer_size(tk))
+        if ((at < n && memchr(space, text[at], 4) == NULL) || id >= lm_tokenizer_size(tk)) {
+            int shown = 0; /* of the word, what can be printed */
+            while (shown < 30 && begin + (size_t)shown < n && text[begin + (size_t)shown] > ' ' &&
+                   text[begin + (size_t)shown] < 0x7f)
+                shown++;
             return cli_error(CLI_INPUT, "%s: byte %zu: \"%.*s\" is no token id; ids are numbers from 0 to %lld",
-                             o->text, begin + 1, (int)(n - begin < 20 ? n - begin : 20), text + begin,
-                             (long long)lm_tokenizer_size(tk) - 1);
+                             name_of(o->text), begin + 1, shown, text + begin, (long long)lm_tokenizer_size(tk) - 1);
+        }
         size_t len;
         const char *bytes = lm_tokenizer_bytes(tk, (int32_t)id, &len);
         if (o->special || !lm_tokenizer_is_special(tk, (int32_t)id)) fwrite(bytes, 1, len, stdout);
