@@ -31,22 +31,23 @@ double cli_now(void)
 
 void cli_progress(const char *what, double done, double total)
 {
-    static int last = -1;
+    static int last, finished = 1; /* of the bar that is being drawn */
     static double drawn;
-    const int tty = isatty(2), percent = total > 0 ? (int)(100 * done / total) : 100, end = done >= total;
-    if (!end && (tty ? cli_now() - drawn < 0.1 : percent / 10 == last / 10 && last >= 0 && percent >= last)) return;
-    if (end && last == 100) return;
+    const int tty = isatty(2), percent = done < total ? (int)(100 * done / total) : 100, end = done >= total;
+    if (end && finished) return;
+    if (finished) last = -10;
+    else if (!end && (tty ? cli_now() - drawn < 0.1 : percent < last + 10)) return;
     drawn = cli_now();
-    last = end ? 100 : percent;
+    last = percent;
+    finished = end;
     if (tty) {
         char bar[31];
         memset(bar, '.', 30);
-        memset(bar, '#', (size_t)(30 * (last > 100 ? 100 : last) / 100));
+        memset(bar, '#', (size_t)(30 * percent / 100));
         bar[30] = 0;
-        fprintf(stderr, "\r%-24s [%s] %3d %%%s", what, bar, last, end ? "\n" : "");
+        fprintf(stderr, "\r%-24s [%s] %3d %%%s", what, bar, percent, end ? "\n" : "");
     } else
-        fprintf(stderr, "%s: %d %%\n", what, last);
-    if (end) last = -1;
+        fprintf(stderr, "%s: %d %%\n", what, percent);
 }
 
 void cli_parse(const struct argp *parser, const char *command, int argc, char **argv, void *options)
