@@ -46,7 +46,7 @@ static int room(pass *p, int64_t n)
         { (void **)&m->residual, 4 * f->hidden }, { (void **)&m->delta, 4 * f->hidden },  { (void **)&m->x_scale, 4 },
         { &m->x8, widest > q ? widest : q },      { (void **)&m->x, 2 * f->hidden },      { (void **)&m->attn, 2 * q },
         { (void **)&m->qkv, 2 * (q + 2 * f->kv_heads * f->head_dim) },
-        { (void **)&m->gate_up, 4 * f->intermediate }, { (void **)&m->act, 2 * f->intermediate },
+        { (void **)&m->gate_up, 8 * f->intermediate }, { (void **)&m->act, 2 * f->intermediate },
         { (void **)&m->pos, 4 },                  { (void **)&m->len, 4 },
     };
     m->room = 0;
@@ -156,10 +156,10 @@ static int ffn(pass *p, const layer *y, int x8)
     const int f8 = wants_f8(m, &y->down);
     const oct_silu_mul_quant_args a = {
         .size = sizeof a, .on = m->on, .scaling = f8 ? OCT_SCALE_ROW : OCT_SCALE_NONE, .m = p->n, .k = wide, .gate = m->gate_up,
-        .ld_gate = 2 * wide, .up = m->gate_up + wide, .ld_up = 2 * wide, .x_dtype = OCT_BF16,
+        .ld_gate = 2 * wide, .up = m->gate_up + wide, .ld_up = 2 * wide, .x_dtype = OCT_F32,
         .y_dtype = f8 ? OCT_F8E4M3FN : OCT_BF16, .y = f8 ? m->x8 : m->act, .scale = f8 ? m->x_scale : 0,
         .scale_ub = f8 ? &m->ub : 0 };
-    return multiply(p, &y->gate_up, m->x, x8, m->gate_up, OCT_BF16, p->n) || check(p, oct_silu_mul_quant(&a)) ||
+    return multiply(p, &y->gate_up, m->x, x8, m->gate_up, OCT_F32, p->n) || check(p, oct_silu_mul_quant(&a)) ||
                    multiply(p, &y->down, m->act, f8, m->delta, OCT_F32, p->n)
                ? -1 : 0;
 }

@@ -42,9 +42,9 @@ struct lm_model {
 
     /* Buffers of a pass over up to `room` tokens. */
     int64_t room;
-    float *residual, *delta, *x_scale;
+    float *residual, *delta, *gate_up, *x_scale;
     void *x8;                        /* quantized activations */
-    uint16_t *x, *qkv, *attn, *gate_up, *act;
+    uint16_t *x, *qkv, *attn, *act;
     int32_t *pos, *len;
 };
 
