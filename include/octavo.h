@@ -520,8 +520,10 @@ OCT_API int64_t oct_kv_dequant_scratch(const oct_kv_dequant_args *a);
  *   lane in  [t] i32   NULL: i
  *   scale: 0 means 1/sqrt(d)
  *   heads % kv.heads == 0.
- *   BOUND: e = 4 (d + 8) u scale max_t sum_e |q K| is the error of a score;
- *          |y - exact| <= (2 e + 8 (n + 16) u) max_t |V[b,t,g,:]| elementwise, and rounding to y's type on top.
+ *   BOUND: e = 4 (d + 8) u |scale| max_t sum_e |q K| is the error of a score;
+ *          |y - exact| <= (2 e + 8 (n + 16) u) max_t |V[b,t,g,:]| + 2^-126 elementwise, and rounding to y's type on top;
+ *          as long as these scores and n max |V| are far below f32's largest number. NaN or +infinity among a row's
+ *          scores: NaN. An infinity in V shows as infinity or NaN.
  *   Deterministic; a token's bits depend neither on the other tokens of the call nor on the threads.
  *   scratch: see oct_attn_scratch.
  *   source: FBGEMM GenAI gqa_attn_splitk, mqa_attn; lifted to any head size, KV heads, length, pages and prefill */

@@ -153,9 +153,136 @@ INLINE void kv_load_row(const oct_kv *kv, const uint8_t *row, int64_t e, int64_t
             const int64_t end = oct_min(n, i + size - (e + i) % size);
             for (; i < end; i += oct_min(8, end - i), p += 4) {
                 uint32_t nibbles = 0;
-                if (end - i >= 8) __builtin_memcpy(&nibbles, p, 4);
-                else __builtin_memcpy(&nibbles, p, (size_t)(end - i) / 2);
-                _mm256_storeu_ps(y + i, _mm256_fmadd_ps(scale, i4_to_f32x8(nibbles), shift));
+                if (end - i >= 8) {
+                    __builtin_memcpy(&nibbles, p, 4);
+                    _mm256_storeu_ps(y + i, _mm256_fmadd_ps(scale, i4_to_f32x8(nibbles), shift));
+                } else {
+                    __builtin_memcpy(&nibbles, p, (size_t)(end - i) / 2);
+                    _mm256_maskstore_ps(y + i, first_lanes(end - i), _mm256_fmadd_ps(scale, i4_to_f32x8(nibbles), shift));
+                }
+            }
+        }
+    }
+}
+
+/* ---- Panels: parts of 32 rows transposed, for products with many queries ------------------------------------------ */
+
+enum { KV_PANEL = 32 }; /* rows (of K), or columns (of V), of a panel */
+
+/* 32 bytes of each of 8 rows -> w[j]: dword j of the 8 rows. */
+INLINE void transpose_dwords(const uint8_t *const row[8], __m256i w[8])
+{
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++) {
+        __m256i a[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+            a[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(row[i] + 16 * half))),
+                                           _mm_loadu_si128((const __m128i *)(row[i + 4] + 16 * half)), 1);
+        const __m256i lo01 = _mm256_unpacklo_epi32(a[0], a[1]), hi01 = _mm256_unpackhi_epi32(a[0], a[1]);
+        const __m256i lo23 = _mm256_unpacklo_epi32(a[2], a[3]), hi23 = _mm256_unpackhi_epi32(a[2], a[3]);
+        w[4 * half + 0] = _mm256_unpacklo_epi64(lo01, lo23);
+        w[4 * half + 1] = _mm256_unpackhi_epi64(lo01, lo23);
+        w[4 * half + 2] = _mm256_unpacklo_epi64(hi01, hi23);
+        w[4 * half + 3] = _mm256_unpackhi_epi64(hi01, hi23);
+    }
+}
+
+/* The (f16 scale, f16 shift) pairs at `at` in each of 8 rows. */
+INLINE void load_params(const uint8_t *const row[8], int64_t at, __m256 *scale, __m256 *shift)
+{
+    int32_t pair[8];
+    for (int i = 0; i < 8; i++) __builtin_memcpy(&pair[i], row[i] + at, 4);
+    const __m256i v = _mm256_loadu_si256((const __m256i *)pair);
+    const __m256i h = _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_and_si256(v, _mm256_set1_epi32(0xffff)), _mm256_srli_epi32(v, 16)), 0xd8);
+    *scale = _mm256_cvtph_ps(_mm256_castsi256_si128(h));
+    *shift = _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1));
+}
+
+/* f8e4m3fn codes as f32 2^-120 times as large, without a multiplication: the magnitude in f32's place. The words of x
+ * hold two codes each; e receives the even bytes' values, o the odd bytes', as bf16 pairs. NaN codes become numbers. */
+INLINE void f8_words(__m256i x, __m256i *e, __m256i *o)
+{
+    const __m256i mask = _mm256_set1_epi16((short)0x87f0);
+    __m256i sixteen = _mm256_set1_epi16(16);
+    __asm__("" : "+x"(sixteen)); /* or clang makes two shifts of it */
+    *e = _mm256_and_si256(_mm256_maddubs_epi16(sixteen, x), mask);
+    *o = _mm256_and_si256(_mm256_srai_epi16(x, 4), mask);
+}
+/* All scales are below 2^7, so that 2^120 times one is a number. */
+INLINE int scales_are_small(__m256 scale)
+{
+    const __m256 size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), scale);
+    return _mm256_movemask_ps(_mm256_cmp_ps(size, _mm256_set1_ps(128.0f), _CMP_LT_OQ)) == 255;
+}
+
+/* Elements [e0, e0 + n) of 8 rows: y[32 (e - e0) + i] = element e of row i. n <= 64; what follows n up to a multiple of
+ * 64 may be written. */
+INLINE void kv_load_8_rows(const oct_kv *kv, const uint8_t *const in[8], int64_t e0, int64_t n, float *y)
+{
+    const int bits = kv->format == OCT_KV_BF16 ? 16 : kv->format == OCT_KV_F8_TOKEN ? 8 : 4, step = 256 / bits;
+    const int64_t first = (kv->format == OCT_KV_BF16 ? 0 : 4 * kv->groups) + e0 * bits / 8, size = kv->d / kv->groups;
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000);
+    __m256 scale, shift, mul = _mm256_setzero_ps();
+    int small = 0;
+    if (kv->format == OCT_KV_I4 && size % 8) { /* groups end within a dword */
+        for (int64_t e = 0; e < n; e++)
+            for (int i = 0; i < 8; i++) {
+                const oct_kv_parts p = oct_kv_load(kv, in[i], e0 + e);
+                y[KV_PANEL * e + i] = fmaf(p.scale, p.code, p.shift);
+            }
+        return;
+    }
+    if (kv->format == OCT_KV_F8_TOKEN) {
+        load_params(in, 0, &scale, &shift);
+        small = scales_are_small(scale);
+        mul = _mm256_mul_ps(scale, _mm256_set1_ps(0x1p120f));
+    }
+    for (int64_t e = 0; e < n; e += step) {
+        uint8_t tail[8][32];
+        const uint8_t *row[8];
+        __m256i w[8], nan = _mm256_setzero_si256();
+        float *out = y + KV_PANEL * e;
+        for (int i = 0; i < 8; i++) row[i] = in[i] + first + e * bits / 8;
+        if (n - e < step)
+            for (int i = 0; i < 8; i++) {
+                memset(tail[i], 0, 32);
+                memcpy(tail[i], row[i], (size_t)((n - e) * bits / 8));
+                row[i] = tail[i];
+            }
+        transpose_dwords(row, w);
+        if (kv->format == OCT_KV_BF16) {
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) {
+                _mm256_storeu_ps(out + KV_PANEL * (2 * j), _mm256_castsi256_ps(_mm256_slli_epi32(w[j], 16)));
+                _mm256_storeu_ps(out + KV_PANEL * (2 * j + 1), _mm256_castsi256_ps(_mm256_and_si256(w[j], high)));
+            }
+        } else if (kv->format == OCT_KV_F8_TOKEN) {
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) {
+                __m256i even, odd;
+                nan = _mm256_max_epu8(nan, _mm256_add_epi8(w[j], w[j]));
+                f8_words(w[j], &even, &odd);
+                const __m256i v[4] = { _mm256_slli_epi32(even, 16), _mm256_slli_epi32(odd, 16), _mm256_and_si256(even, high), _mm256_and_si256(odd, high) };
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) _mm256_storeu_ps(out + KV_PANEL * (4 * j + i), _mm256_fmadd_ps(_mm256_castsi256_ps(v[i]), mul, shift));
+            }
+            if (!small || _mm256_movemask_epi8(_mm256_cmpeq_epi8(nan, _mm256_set1_epi8((char)0xfe)))) /* rare: NaN, or huge scales */
+                for (int j = 0; j < 8; j++)
+                    for (int i = 0; i < 4; i++) {
+                        const __m256i c = _mm256_srai_epi32(_mm256_sllv_epi32(w[j], _mm256_set1_epi32(24 - 8 * i)), 24);
+                        _mm256_storeu_ps(out + KV_PANEL * (4 * j + i), _mm256_fmadd_ps(scale, f8e4m3fn_dwords_to_f32x8(c), shift));
+                    }
+        } else {
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) {
+                if (8 * j >= n - e) break;
+                if (j == 0 || (e0 + e + 8 * j) % size == 0) load_params(in, 4 * ((e0 + e + 8 * j) / size), &scale, &shift);
+#pragma GCC unroll 8
+                for (int i = 0; i < 8; i++) {
+                    const __m256i c = _mm256_and_si256(i ? _mm256_srli_epi32(w[j], 4 * i) : w[j], _mm256_set1_epi32(15));
+                    _mm256_storeu_ps(out + KV_PANEL * (8 * j + i), _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(c), shift));
+                }
             }
         }
     }

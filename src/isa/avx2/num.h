@@ -15,11 +15,10 @@ INLINE __m256i first_lanes(int64_t n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-/* 8 f8e4m3fn codes in the low 8 bytes -> 8 f32, exact, NaN included: magnitude shifted to f32's place, then the
+/* 8 f8e4m3fn codes, sign-extended to dwords -> 8 f32, exact, NaN included: magnitude shifted to f32's place, then the
  * exponent rebiased by a multiplication with 2^120, which also makes subnormals right. */
-INLINE __m256 f8e4m3fn_to_f32x8(__m128i codes)
+INLINE __m256 f8e4m3fn_dwords_to_f32x8(__m256i c)
 {
-    const __m256i c = _mm256_cvtepi8_epi32(codes); /* sign copied upward */
     const __m256i mag = _mm256_and_si256(c, _mm256_set1_epi32(0x7f));
     const __m256 v = _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(mag, 20)), _mm256_set1_ps(0x1p120f));
     const __m256i sign = _mm256_and_si256(c, _mm256_set1_epi32((int)0x80000000));
@@ -27,6 +26,8 @@ INLINE __m256 f8e4m3fn_to_f32x8(__m128i codes)
     const __m256 r = _mm256_or_ps(v, _mm256_castsi256_ps(sign));
     return _mm256_blendv_ps(r, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)), _mm256_castsi256_ps(nan));
 }
+/* The same of codes in the low 8 bytes. */
+INLINE __m256 f8e4m3fn_to_f32x8(__m128i codes) { return f8e4m3fn_dwords_to_f32x8(_mm256_cvtepi8_epi32(codes)); }
 
 /* f32 -> f8e4m3fn. The element's own power of two e (at least that of the smallest normal code, 2^-6), times 2^20, is
  * a number whose last bit is worth one code step: adding it rounds the element to the code grid, nearest even, and
