@@ -1,5 +1,6 @@
-/* golden_quant.c - conversions, quant and dequant against vectors that numpy and ml_dtypes made (golden/README.md): the reference
- * and the best row, by public calls. `golden_quant DIR` */
+/* golden_quant.c - conversions, quant, dequant, norm_quant and silu_mul_quant against vectors that numpy and ml_dtypes made
+ * (golden/README.md): the reference and the best row, by public calls. `golden_quant DIR` */
+#include "check.h"
 #include "core/num/bf16.h"
 #include "core/num/f8.h"
 #include "npy.h"
@@ -154,6 +155,101 @@ static void convert(const char *dir)
     free(every);
 }
 
+/* Bits of f32 values that are exact in dtype; NULL for none. To be freed. */
+static void *as_dtype(const float *x, int64_t n, int32_t dtype)
+{
+    void *p = malloc((size_t)n * 4 + 1);
+    for (int64_t i = 0; i < n; i++)
+        if (dtype == OCT_BF16) ((uint16_t *)p)[i] = oct_bf16_from_f32(x[i]);
+        else ((float *)p)[i] = x[i];
+    return p;
+}
+static int all_within(const void *y, int32_t dtype, int64_t n, const double *exact, const float *bound)
+{
+    int ok = 1;
+    for (int64_t i = 0; i < n; i++) ok &= isinf(exact[i]) ? ck_value(y, dtype, i) == exact[i] : ck_within(y, dtype, i, exact[i], (double)bound[i]);
+    return ok;
+}
+
+static void norm(const char *dir)
+{
+    static const char *const dtypes[] = { "none", "f32", "x", "bf16" }; /* by number */
+    int64_t n, at = 0, at_r = 0, at_out = 0, at_w = 0;
+    float *x = npy_read(dir, "norm_x.npy", "<f4", &n), *residual = npy_read(dir, "norm_residual.npy", "<f4", 0);
+    float *out = npy_read(dir, "norm_residual_out.npy", "<f4", 0), *weight = npy_read(dir, "norm_weight.npy", "<f4", 0);
+    float *bound = npy_read(dir, "norm_bound.npy", "<f4", 0);
+    double *y = npy_read(dir, "norm_y.npy", "<f8", 0);
+    char line[256];
+    FILE *f = npy_cases(dir, "norm.txt");
+    while (fgets(line, sizeof line, f)) {
+        char xt[8], rt[8], wt[8];
+        long long m, k;
+        int has_out;
+        float eps;
+        line[strcspn(line, "\n")] = 0;
+        if (line[0] == '#') continue;
+        if (sscanf(line, "%lld %lld %7s %7s %d %7s %f", &m, &k, xt, rt, &has_out, wt, &eps) != 7) {
+            verdict(line, "not understood", 0);
+            continue;
+        }
+        const int32_t xd = index_of(xt, dtypes, 4), rd = index_of(rt, dtypes, 4), wd = index_of(wt, dtypes, 4);
+        void *xs = as_dtype(x + at, m * k, xd), *rs = rd ? as_dtype(residual + at_r, m * k, rd) : 0;
+        void *ws = wd ? as_dtype(weight + at_w, k, wd) : 0, *outs = has_out ? as_dtype(out + at_out, m * k, rd) : 0;
+        void *got = malloc((size_t)(m * k) * 4), *got_out = malloc((size_t)(m * k) * 4);
+        for (int way = 0; way < 4; way++) {
+            const int32_t yd = way % 2 ? OCT_BF16 : OCT_F32;
+            const oct_norm_quant_args a = { .size = sizeof a, .m = m, .k = k, .x = xs, .x_dtype = xd, .residual_dtype = rd, .residual = rs,
+                                            .residual_out = has_out ? got_out : 0, .weight = ws, .weight_dtype = wd, .y = got,
+                                            .y_dtype = yd, .eps = eps };
+            oct_cpu_mask(way / 2 ? ~0u : 0);
+            const int ran = oct_norm_quant(&a) == OCT_OK;
+            verdict(line, ran ? "y out of bounds" : oct_error_text(), ran && all_within(got, yd, m * k, y + at, bound + at));
+            if (has_out) verdict(line, "residual_out differs", !memcmp(got_out, outs, (size_t)(m * k) * (rd == OCT_BF16 ? 2 : 4)));
+            oct_cpu_mask(~0u);
+        }
+        at += m * k;
+        if (rd) at_r += m * k;
+        if (has_out) at_out += m * k;
+        if (wd) at_w += k;
+        free(xs);
+        free(rs);
+        free(ws);
+        free(outs);
+        free(got);
+        free(got_out);
+    }
+    fclose(f);
+    verdict("norm.txt", "does not use all of norm_x.npy", at == n);
+    free(x);
+    free(residual);
+    free(out);
+    free(weight);
+    free(bound);
+    free(y);
+}
+
+static void silu(const char *dir)
+{
+    int64_t n;
+    float *gate = npy_read(dir, "silu_gate.npy", "<f4", &n), *up = npy_read(dir, "silu_up.npy", "<f4", 0);
+    float *bound = npy_read(dir, "silu_bound.npy", "<f4", 0);
+    double *y = npy_read(dir, "silu_y.npy", "<f8", 0);
+    void *got = malloc((size_t)n * 4);
+    for (int way = 0; way < 4; way++) {
+        const int32_t yd = way % 2 ? OCT_BF16 : OCT_F32;
+        const oct_silu_mul_quant_args a = { .size = sizeof a, .m = 1, .k = n, .gate = gate, .up = up, .x_dtype = OCT_F32, .y = got, .y_dtype = yd };
+        oct_cpu_mask(way / 2 ? ~0u : 0);
+        const int ran = oct_silu_mul_quant(&a) == OCT_OK;
+        verdict("silu", ran ? "y out of bounds" : oct_error_text(), ran && all_within(got, yd, n, y, bound));
+        oct_cpu_mask(~0u);
+    }
+    free(gate);
+    free(up);
+    free(bound);
+    free(y);
+    free(got);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -162,6 +258,8 @@ int main(int argc, char **argv)
     }
     convert(argv[1]);
     quant(argv[1]);
+    norm(argv[1]);
+    silu(argv[1]);
     printf("%d passed, %d failed\n", passed, failed);
     return failed || !passed;
 }

@@ -5,26 +5,14 @@
 
 int oct_dequant_avx2_fits(const oct_dequant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
 
-INLINE void store(void *y, int32_t dtype, int64_t at, __m256 v, int64_t n)
-{
-    v = _mm256_blendv_ps(v, _mm256_set1_ps(__builtin_nanf("")), _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-    if (dtype == OCT_BF16) {
-        if (n == 8) _mm_storeu_si128((__m128i *)((uint16_t *)y + at), f32x8_to_bf16(v));
-        else store_bytes((uint16_t *)y + at, f32x8_to_bf16(v), 2 * n);
-    } else if (n == 8)
-        _mm256_storeu_ps((float *)y + at, v);
-    else
-        _mm256_maskstore_ps((float *)y + at, first_lanes(n), v);
-}
-
 /* n codes that share a scale. */
 INLINE void run_of(const uint8_t *x, void *y, int32_t dtype, int64_t at, int64_t n, float scale)
 {
     const __m256 s = _mm256_set1_ps(scale);
     int64_t j = 0;
     for (; j + 8 <= n; j += 8)
-        store(y, dtype, at + j, _mm256_mul_ps(s, f8e4m3fn_to_f32x8(_mm_loadl_epi64((const __m128i *)(x + j)))), 8);
-    if (j < n) store(y, dtype, at + j, _mm256_mul_ps(s, f8e4m3fn_to_f32x8(load_bytes(x + j, n - j))), n - j);
+        store_first(y, dtype, at + j, _mm256_mul_ps(s, f8e4m3fn_to_f32x8(_mm_loadl_epi64((const __m128i *)(x + j)))), 8);
+    if (j < n) store_first(y, dtype, at + j, _mm256_mul_ps(s, f8e4m3fn_to_f32x8(load_bytes(x + j, n - j))), n - j);
 }
 
 enum { ROWS = 8 }; /* of a task */

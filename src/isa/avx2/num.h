@@ -4,6 +4,7 @@
 #define OCTAVO_ISA_AVX2_NUM_H
 #include "core/num/bf16.h"
 #include "core/num/f8.h"
+#include "octavo.h"
 #include <immintrin.h>
 #include <stdint.h>
 
@@ -110,6 +111,13 @@ INLINE __m128i f32x8_to_bf16(__m256 x)
     return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0xd8));
 }
 
+/* 8 of f32 or bf16 -> 8 f32. */
+INLINE __m256 load_8(const void *x, int32_t dtype, int64_t at)
+{
+    if (dtype == OCT_BF16) return bf16_to_f32x8(_mm_loadu_si128((const __m128i *)((const uint16_t *)x + at)));
+    return _mm256_loadu_ps((const float *)x + at);
+}
+
 /* Up to 8 elements through a buffer: what lies behind n is neither read nor written. */
 INLINE __m128i load_bytes(const void *p, int64_t n)
 {
@@ -122,5 +130,26 @@ INLINE void store_bytes(void *p, __m128i v, int64_t n)
     char b[16];
     _mm_storeu_si128((__m128i *)b, v);
     __builtin_memcpy(p, b, (size_t)n);
+}
+
+/* n <= 8 of f32 or bf16; the lanes behind them are 0. */
+INLINE __m256 load_first(const void *x, int32_t dtype, int64_t at, int64_t n)
+{
+    if (n == 8) return load_8(x, dtype, at);
+    if (dtype == OCT_BF16) return bf16_to_f32x8(load_bytes((const uint16_t *)x + at, 2 * n));
+    return _mm256_maskload_ps((const float *)x + at, first_lanes(n));
+}
+
+/* The first n of 8 f32 -> f32 or bf16 at y + at; every NaN becomes the canonical one. */
+INLINE void store_first(void *y, int32_t dtype, int64_t at, __m256 v, int64_t n)
+{
+    if (dtype == OCT_BF16) {
+        if (n == 8) _mm_storeu_si128((__m128i *)((uint16_t *)y + at), f32x8_to_bf16(v));
+        else store_bytes((uint16_t *)y + at, f32x8_to_bf16(v), 2 * n);
+        return;
+    }
+    v = _mm256_blendv_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)), _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    if (n == 8) _mm256_storeu_ps((float *)y + at, v);
+    else _mm256_maskstore_ps((float *)y + at, first_lanes(n), v);
 }
 #endif

@@ -118,12 +118,6 @@ INLINE __m256 scaled(__m256 x, coder_way way, __m256 factor, __m256 inv)
     return _mm256_fmadd_ps(_mm256_fnmadd_ps(q, factor, x), inv, q);
 }
 
-INLINE __m256 load_f32x8(const void *x, int32_t dtype, int64_t at)
-{
-    if (dtype == OCT_BF16) return bf16_to_f32x8(_mm_loadu_si128((const __m128i *)((const uint16_t *)x + at)));
-    return _mm256_loadu_ps((const float *)x + at);
-}
-
 /* 32 bf16, scaled none above 464 and none NaN: the even and the odd elements are a shift and a mask away from f32. */
 INLINE __m256i encode32_bf16(const uint16_t *x, coder_way way, __m256 factor, __m256 inv)
 {
@@ -148,7 +142,7 @@ INLINE __m256i encode32(const void *x, int32_t dtype, int64_t at, coder_way way,
     __m256 v[4], q[4];
     if (dtype == OCT_BF16 && way >= DIVIDE) return encode32_bf16((const uint16_t *)x + at, way, factor, inv);
     for (int i = 0; i < 4; i++) {
-        v[i] = load_f32x8(x, dtype, at + 8 * i);
+        v[i] = load_8(x, dtype, at + 8 * i);
         q[i] = scaled(way >= DIVIDE ? f32x8_abs(v[i]) : v[i], way, factor, inv);
     }
     if (way < DIVIDE) return f32x32_to_f8e4m3fn(q[0], q[1], q[2], q[3]);
@@ -180,5 +174,70 @@ INLINE void encode(const void *x, int32_t dtype, int64_t n, uint8_t *y, const co
     case DIVIDE:         encode_way(x, dtype, n, y, c, DIVIDE); break;
     default:             encode_way(x, dtype, n, y, c, MULTIPLY); break;
     }
+}
+
+/* ---- Rows of computed values: norm_quant, silu_mul_quant ---- */
+
+/* Where a row of values goes. With scaling NONE they are rounded to dtype, else to codes with a scale a row or group. */
+typedef struct row_out {
+    int32_t scaling, rule, layout, dtype;
+    int64_t k, block_k;
+    void *y;
+    int64_t ldy;
+    float *scale;
+    int64_t ld_scale;
+    float ub;
+} row_out;
+#define ROW_OUT(a)                                                                                                     \
+    { (a)->scaling, (a)->rule, (a)->scale_layout, (a)->y_dtype, (a)->k, (a)->block_k, (a)->y, (a)->ldy, (a)->scale,    \
+      (a)->ld_scale, (a)->scale_ub ? *(a)->scale_ub : INFINITY }
+
+enum { ROW_BUF = 8192 }; /* floats of a task's buffer, on its stack */
+
+/* Puts values [j, j + n) of row i into v. A row of k <= ROW_BUF is asked for once, each part at its place in the buffer;
+ * a longer one in parts at the buffer's beginning, and twice where an amax has to be known first. */
+typedef void row_fill(const void *ctx, int64_t i, int64_t j, int64_t n, float *v);
+INLINE float *fill_part(const row_out *o, int64_t i, int64_t j, int64_t n, float *buf, row_fill *fill, const void *ctx)
+{
+    float *v = o->k <= ROW_BUF ? buf + j : buf;
+    fill(ctx, i, j, n, v);
+    return v;
+}
+INLINE int64_t part_of(int64_t j, int64_t end) { return end - j < ROW_BUF ? end - j : ROW_BUF; }
+
+/* [j0, j1) share a scale. */
+INLINE void write_codes(const row_out *o, int64_t i, int64_t j0, int64_t j1, float *scale, float *buf, row_fill *fill,
+                        const void *ctx)
+{
+    uint8_t *y = (uint8_t *)o->y + i * o->ldy;
+    const float *v = buf;
+    amax m = { 0, 0 };
+    coder c;
+    for (int64_t j = j0; j < j1; j += ROW_BUF) {
+        v = fill_part(o, i, j, part_of(j, j1), buf, fill, ctx);
+        m = amax_of_both(m, amax_of(v, OCT_F32, part_of(j, j1)));
+    }
+    *scale = coder_of(o->rule, m, o->ub, &c);
+    for (int64_t j = j0; j < j1; j += ROW_BUF) {
+        if (j1 - j0 > ROW_BUF) v = fill_part(o, i, j, part_of(j, j1), buf, fill, ctx);
+        encode(v, OCT_F32, part_of(j, j1), y + j, &c);
+    }
+}
+
+INLINE void write_row(const row_out *o, int64_t i, float *buf, row_fill *fill, const void *ctx)
+{
+    if (o->scaling == OCT_SCALE_ROW) write_codes(o, i, 0, o->k, &o->scale[i], buf, fill, ctx);
+    else if (o->scaling == OCT_SCALE_GROUP)
+        for (int64_t j = 0, g = 0; j < o->k; j += o->block_k, g++)
+            write_codes(o, i, j, o->k - j < o->block_k ? o->k : j + o->block_k,
+                        &o->scale[o->layout == OCT_MN_MAJOR ? g * o->ld_scale + i : i * o->ld_scale + g], buf, fill, ctx);
+    else
+        for (int64_t j = 0; j < o->k; j += ROW_BUF) {
+            const float *v = fill_part(o, i, j, part_of(j, o->k), buf, fill, ctx);
+            for (int64_t e = 0, n = part_of(j, o->k); e < n; e += 8) {
+                const int64_t some = n - e < 8 ? n - e : 8;
+                store_first(o->y, o->dtype, i * o->ldy + j + e, load_first(v, OCT_F32, e, some), some);
+            }
+        }
 }
 #endif
