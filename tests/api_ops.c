@@ -182,9 +182,112 @@ static void gemm_more(void)
     GOOD(gemm, a.batch = 1);
 }
 
+/* ---- norm_quant ---- */
+
+CALLS(norm_quant)
+static void norm_quant_good(void *args, api_arena *m)
+{
+    oct_norm_quant_args *a = args;
+    *a = (oct_norm_quant_args){ .scaling = OCT_SCALE_GROUP, .m = 70, .k = 600, .block_k = 100, .x_dtype = OCT_BF16, .residual_dtype = OCT_F32,
+                                .weight_dtype = OCT_BF16, .y_dtype = OCT_F8E4M3FN, .eps = 1e-5f, .ldx = 601, .ld_residual = 602,
+                                .ld_residual_out = 603, .ldy = 604, .ld_scale = 7 };
+    a->x = api_mem(m, 70 * 601 * 2);
+    a->residual = api_mem(m, 70 * 602 * 4);
+    a->residual_out = api_mem(m, 70 * 603 * 4);
+    a->weight = api_mem(m, 600 * 2);
+    a->y = api_mem(m, 70 * 604);
+    a->scale = api_mem(m, 70 * 7 * 4);
+    a->scale_ub = api_mem(m, 4);
+}
+static const api_field norm_quant_fields[] = {
+    F(norm_quant, DTYPE, x_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
+    F(norm_quant, DTYPE, residual_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
+    F(norm_quant, DTYPE, weight_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
+    F(norm_quant, DTYPE, y_dtype, BIT(OCT_F8E4M3FN), 0),
+    F(norm_quant, CHOICE, scaling, 6, BIT(OCT_SCALE_TENSOR) | BIT(OCT_SCALE_BLOCK) | BIT(OCT_SCALE_COL)),
+    F(norm_quant, CHOICE, rule, 2, 0),
+    F(norm_quant, CHOICE, scale_layout, 2, 0),
+    F(norm_quant, FLAGS, flags, 0, 0),
+    F(norm_quant, EXTENT, m, 0, 1),
+    F(norm_quant, EXTENT, k, 0, 1),
+    F(norm_quant, EXTENT, block_k, 1, 0),
+    N(norm_quant, STRIDE, ldx, "x", 600, 0),
+    N(norm_quant, STRIDE, ld_residual, "residual", 600, 0),
+    N(norm_quant, STRIDE, ld_residual_out, "residual_out", 600, 0),
+    N(norm_quant, STRIDE, ldy, "y", 600, 0),
+    N(norm_quant, STRIDE, ld_scale, "scale", 6, 0),
+    F(norm_quant, PTR, x, 2, 1),
+    F(norm_quant, PTR, residual, 4, 0),
+    F(norm_quant, PTR, residual_out, 4, 0),
+    F(norm_quant, PTR, weight, 2, 0),
+    F(norm_quant, PTR, y, 1, 1),
+    F(norm_quant, PTR, scale, 4, 1),
+    F(norm_quant, PTR, scale_ub, 4, 0),
+};
+static void norm_quant_more(void)
+{
+    static api_arena m;
+    BAD(norm_quant, OCT_E_VALUE, "eps", "-1", a.eps = -1);
+    BAD(norm_quant, OCT_E_VALUE, "eps", "nan", a.eps = __builtin_nanf(""));
+    BAD(norm_quant, OCT_E_VALUE, "eps", "inf", a.eps = __builtin_inff());
+    BAD(norm_quant, OCT_E_SHAPE, "residual_out is residual", "603", a.residual = a.residual_out);
+    BAD(norm_quant, OCT_E_DTYPE, "y_dtype", "f32, bf16", a.scaling = OCT_SCALE_NONE);
+    GOOD(norm_quant, a.residual = a.residual_out, a.ld_residual = a.ld_residual_out);
+    GOOD(norm_quant, a.scaling = OCT_SCALE_NONE, a.y_dtype = OCT_BF16, a.ldy = 0, a.scale = 0, a.ld_scale = 0);
+    GOOD(norm_quant, a.residual = 0, a.residual_out = 0, a.residual_dtype = 0, a.weight = 0, a.weight_dtype = 0, a.scale_ub = 0);
+    GOOD(norm_quant, a.block_k = INT64_MAX);
+    GOOD(norm_quant, a.eps = 0);
+    GOOD(norm_quant, a.k = 0, a.x = 0, a.y = 0, a.scale = 0);
+}
+
+/* ---- silu_mul_quant ---- */
+
+CALLS(silu_mul_quant)
+static void silu_mul_quant_good(void *args, api_arena *m)
+{
+    oct_silu_mul_quant_args *a = args;
+    *a = (oct_silu_mul_quant_args){ .scaling = OCT_SCALE_GROUP, .m = 70, .k = 600, .block_k = 100, .x_dtype = OCT_BF16,
+                                    .y_dtype = OCT_F8E4M3FN, .ld_gate = 1200, .ld_up = 1300, .ldy = 604, .ld_scale = 7 };
+    a->gate = api_mem(m, 70 * 1200 * 2);
+    a->up = api_mem(m, 70 * 1300 * 2);
+    a->y = api_mem(m, 70 * 604);
+    a->scale = api_mem(m, 70 * 7 * 4);
+    a->scale_ub = api_mem(m, 4);
+}
+static const api_field silu_mul_quant_fields[] = {
+    F(silu_mul_quant, DTYPE, x_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
+    F(silu_mul_quant, DTYPE, y_dtype, BIT(OCT_F8E4M3FN), 0),
+    F(silu_mul_quant, CHOICE, scaling, 6, BIT(OCT_SCALE_TENSOR) | BIT(OCT_SCALE_BLOCK) | BIT(OCT_SCALE_COL)),
+    F(silu_mul_quant, CHOICE, rule, 2, 0),
+    F(silu_mul_quant, CHOICE, scale_layout, 2, 0),
+    F(silu_mul_quant, FLAGS, flags, 0, 0),
+    F(silu_mul_quant, EXTENT, m, 0, 1),
+    F(silu_mul_quant, EXTENT, k, 0, 1),
+    F(silu_mul_quant, EXTENT, block_k, 1, 0),
+    N(silu_mul_quant, STRIDE, ld_gate, "gate", 600, 0),
+    N(silu_mul_quant, STRIDE, ld_up, "up", 600, 0),
+    N(silu_mul_quant, STRIDE, ldy, "y", 600, 0),
+    N(silu_mul_quant, STRIDE, ld_scale, "scale", 6, 0),
+    F(silu_mul_quant, PTR, gate, 2, 1),
+    F(silu_mul_quant, PTR, up, 2, 1),
+    F(silu_mul_quant, PTR, y, 1, 1),
+    F(silu_mul_quant, PTR, scale, 4, 1),
+    F(silu_mul_quant, PTR, scale_ub, 4, 0),
+};
+static void silu_mul_quant_more(void)
+{
+    static api_arena m;
+    BAD(silu_mul_quant, OCT_E_DTYPE, "y_dtype", "f32, bf16", a.scaling = OCT_SCALE_NONE);
+    GOOD(silu_mul_quant, a.scaling = OCT_SCALE_NONE, a.y_dtype = OCT_BF16, a.ldy = 0, a.scale = 0, a.ld_scale = 0);
+    GOOD(silu_mul_quant, a.block_k = INT64_MAX, a.scale_ub = 0);
+    GOOD(silu_mul_quant, a.m = 0, a.gate = 0, a.up = 0, a.y = 0, a.scale = 0);
+}
+
 const api_op api_ops[] = {
     OP(quant, quant_more),
     OP(dequant, dequant_more),
     OP(gemm, gemm_more),
+    OP(norm_quant, norm_quant_more),
+    OP(silu_mul_quant, silu_mul_quant_more),
 };
 const int api_op_count = (int)(sizeof api_ops / sizeof *api_ops);
