@@ -16,7 +16,7 @@ enum { MAX_ROUNDS = 400, MAX_ROWS = 8, READ_BYTES = 96 << 20, FMA_N = 200000 };
 struct ck_bench {
     const ck_op *op;
     const ck_options *o;
-    struct { void *p; size_t n; } mem[64];
+    struct { void *p; size_t n; } mem[256];
     int mem_count;
     uint64_t rng;
     const char *big; /* what the read limit reads */
@@ -36,7 +36,7 @@ void *ck_bench_mem(ck_bench *b, int64_t bytes)
 {
     const size_t n = (size_t)(bytes ? bytes : 1);
     void *p = mmap(0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED || b->mem_count == 64) {
+    if (p == MAP_FAILED || b->mem_count == 256) {
         fprintf(stderr, "bench: no memory for %lld bytes\n", (long long)bytes);
         exit(1);
     }
@@ -171,6 +171,14 @@ void ck_time(ck_bench *b, const char *shape, double bytes, double flops, int n, 
     }
 }
 
+/* A row of the op is wanted. */
+static int wanted(const ck_op *op, const char *filter)
+{
+    for (int i = 0; i < oct_row_count; i++)
+        if (oct_rows[i].op == op->op->op && (!filter || strstr(oct_rows[i].name, filter))) return 1;
+    return 0;
+}
+
 int ck_bench_all(const ck_options *o)
 {
     ck_bench b = { .o = o, .rng = 88172645463325252ULL };
@@ -182,7 +190,7 @@ int ck_bench_all(const ck_options *o)
     if (o->svg && !(b.svg = ck_svg_open(o->svg))) { perror(o->svg); return 1; }
     if (b.csv) fprintf(b.csv, "kernel,shape,threads,best_us,median_us,gb_s,gflop_s,limit,read_gb_s,fma_gflop_s,of_limit,times_ref\n");
     printf("%d thread%s; best of interleaved rounds; limits measured in the same rounds\n", o->threads, o->threads > 1 ? "s" : "");
-#define O(name, args) { b.op = &ck_##name; if (b.op->bench) b.op->bench(&b); while (b.mem_count) { b.mem_count--; munmap(b.mem[b.mem_count].p, b.mem[b.mem_count].n); } }
+#define O(name, args) { b.op = &ck_##name; if (b.op->bench && wanted(b.op, o->filter)) b.op->bench(&b); while (b.mem_count) { b.mem_count--; munmap(b.mem[b.mem_count].p, b.mem[b.mem_count].n); } }
 #include "ops.def"
 #undef O
     munmap(big, READ_BYTES);

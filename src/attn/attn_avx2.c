@@ -32,6 +32,7 @@ typedef struct job {
     int64_t blocks; /* of tokens */
     int64_t splits; /* 1, or the most chunks that a lane can have */
     int64_t width;  /* d rounded up to 16 */
+    int64_t row_bytes;
     float scale;    /* of q, log2 e included */
 } job;
 
@@ -47,6 +48,7 @@ static job plan(const oct_attn_args *a)
     job j = { .a = a, .kv = oct_kv_full(a->kv) };
     const int64_t room = j.kv.page_table ? j.kv.ld_page_table * j.kv.page_size : j.kv.page_size;
     j.width = oct_cdiv(a->d, 16) * 16;
+    j.row_bytes = oct_kv_row_bytes(a->kv);
     int64_t rows = oct_min(MAX_ROWS, POOL / (a->d + 2 * j.width + TILE));
     if (rows > 6) rows -= rows % 6;
     j.group = a->heads / j.kv.heads;
@@ -203,7 +205,7 @@ typedef struct rows {
     float pool[POOL];
 } rows;
 
-/* Where rows [t, t + n) of a lane begin, in k and in v. */
+/* Where rows [t, t + n) of a lane begin, in k and in v; repeats the last one up to a whole panel. */
 static void find_rows(const oct_kv *kv, int64_t lane, int64_t g, int64_t t, int64_t n, int64_t *at)
 {
     int64_t left = 0, next = 0;
@@ -214,30 +216,39 @@ static void find_rows(const oct_kv *kv, int64_t lane, int64_t g, int64_t t, int6
         }
         at[i] = next;
     }
+    for (int64_t i = n; i % KV_PANEL; i++) at[i] = at[n - 1];
 }
 
-/* One tile: n tokens from t. */
-INLINE void tile(const job *j, const oct_kv *kv, rows *r, int64_t lane, int64_t g, int64_t t, int64_t n)
+/* Asks for rows of the cache that are needed soon, into L2: into L1 it is no faster warm and slower cold. */
+INLINE void prefetch(const void *data, const int64_t *at, int64_t n, int64_t bytes)
 {
-    const int64_t d = kv->d;
-    int64_t at[TILE];
-    find_rows(kv, lane, g, t, n, at);
-    for (int64_t i = n; i < oct_cdiv(n, KV_PANEL) * KV_PANEL; i++) at[i] = at[n - 1];
-    for (int64_t i = 0; i < n; i += KV_PANEL)
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch((const char *)data + at[i] + b, _MM_HINT_T1);
+}
+
+/* One tile: n tokens from t, whose rows lie at `at`; those of the next tile, next_n tokens, at `next`. While scores are
+ * computed V is on its way, and while V is added up the next K. */
+INLINE void tile(const job *j, const oct_kv *kv, rows *r, int64_t t, int64_t n, const int64_t *at, int64_t next_n, const int64_t *next)
+{
+    const int64_t d = kv->d, panels = oct_cdiv(d, KV_PANEL), bytes = j->row_bytes;
+    for (int64_t i = 0; i < n; i += KV_PANEL) {
         for (int64_t e = 0; e < d; e += K_STEP) {
             const int64_t m = oct_min(K_STEP, d - e);
             for (int k = 0; k < KV_PANEL; k += 8) {
                 const uint8_t *row[8];
+                if (e == 0) prefetch(kv->v, at + i + k, 8, bytes);
                 for (int l = 0; l < 8; l++) row[l] = (const uint8_t *)kv->k + at[i + k + l];
                 kv_load_8_rows(kv, row, e, m, r->panel + k);
             }
             multiply(r->panel, m, KV_PANEL, r->q + e, d, r->count, r->s + i, TILE, e == 0);
         }
+    }
     for (int64_t i = 0; i < r->count; i++)
         if (r->len[i] > t) soften(r->s + i * TILE, oct_min(n, r->len[i] - t), &r->part_max[i], r->part_sum[i], r->part + i * j->width, j->width);
-    for (int64_t e = 0; e < d; e += KV_PANEL) {
-        const int64_t m = oct_min(KV_PANEL, d - e);
-        for (int64_t i = 0; i < n; i++) kv_load_row(kv, (const uint8_t *)kv->v + at[i], e, m, r->panel + i * KV_PANEL);
+    for (int64_t p = 0; p < panels; p++) {
+        const int64_t e = p * KV_PANEL, m = oct_min(KV_PANEL, d - e);
+        prefetch(kv->k, next + next_n * p / panels, next_n * (p + 1) / panels - next_n * p / panels, bytes);
+        kv_load_columns(kv, kv->v, at, n, e, m, r->panel);
         for (int64_t i = 0, end; i < r->count; i = end) { /* rows that see as many tokens of the tile */
             const int64_t seen = oct_min(n, r->len[i] - t);
             for (end = i + 1; end < r->count && oct_min(n, r->len[end] - t) == seen;) end++;
@@ -256,12 +267,15 @@ static void chunk(const job *j, rows *r, int64_t lane, int64_t g, int64_t t, int
         memset(r->part_sum[i], 0, sizeof r->part_sum[i]);
         memset(r->part + i * j->width, 0, (size_t)j->width * 4);
     }
-    for (; t < end; t += TILE) {
-        const int64_t n = oct_min(TILE, end - t);
+    int64_t at[2][TILE], n = oct_min(TILE, end - t), next;
+    find_rows(&kv, lane, g, t, n, at[0]);
+    for (int i = 0; t < end; t += TILE, n = next, i = !i) {
+        next = oct_max(0, oct_min(TILE, end - t - TILE));
+        find_rows(&kv, lane, g, t + TILE, next, at[!i]);
         switch (kv.format) {
-        case OCT_KV_BF16:     kv.format = OCT_KV_BF16; tile(j, &kv, r, lane, g, t, n); break;
-        case OCT_KV_F8_TOKEN: kv.format = OCT_KV_F8_TOKEN; tile(j, &kv, r, lane, g, t, n); break;
-        default:              kv.format = OCT_KV_I4; tile(j, &kv, r, lane, g, t, n); break;
+        case OCT_KV_BF16:     kv.format = OCT_KV_BF16; tile(j, &kv, r, t, n, at[i], next, at[!i]); break;
+        case OCT_KV_F8_TOKEN: kv.format = OCT_KV_F8_TOKEN; tile(j, &kv, r, t, n, at[i], next, at[!i]); break;
+        default:              kv.format = OCT_KV_I4; tile(j, &kv, r, t, n, at[i], next, at[!i]); break;
         }
     }
 }

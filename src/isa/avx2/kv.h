@@ -169,16 +169,16 @@ INLINE void kv_load_row(const oct_kv *kv, const uint8_t *row, int64_t e, int64_t
 
 enum { KV_PANEL = 32 }; /* rows (of K), or columns (of V), of a panel */
 
-/* 32 bytes of each of 8 rows -> w[j]: dword j of the 8 rows. */
-INLINE void transpose_dwords(const uint8_t *const row[8], __m256i w[8])
+/* 32 bytes of each of 8 rows, at `at` -> w[j]: dword j of the 8 rows. */
+INLINE void transpose_dwords(const uint8_t *const row[8], int64_t at, __m256i w[8])
 {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
         __m256i a[4];
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++)
-            a[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(row[i] + 16 * half))),
-                                           _mm_loadu_si128((const __m128i *)(row[i + 4] + 16 * half)), 1);
+            a[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(row[i] + at + 16 * half))),
+                                           _mm_loadu_si128((const __m128i *)(row[i + 4] + at + 16 * half)), 1);
         const __m256i lo01 = _mm256_unpacklo_epi32(a[0], a[1]), hi01 = _mm256_unpackhi_epi32(a[0], a[1]);
         const __m256i lo23 = _mm256_unpacklo_epi32(a[2], a[3]), hi23 = _mm256_unpackhi_epi32(a[2], a[3]);
         w[4 * half + 0] = _mm256_unpacklo_epi64(lo01, lo23);
@@ -216,73 +216,154 @@ INLINE int scales_are_small(__m256 scale)
     return _mm256_movemask_ps(_mm256_cmp_ps(size, _mm256_set1_ps(128.0f), _CMP_LT_OQ)) == 255;
 }
 
-/* Elements [e0, e0 + n) of 8 rows: y[32 (e - e0) + i] = element e of row i. n <= 64; what follows n up to a multiple of
- * 64 may be written. */
-INLINE void kv_load_8_rows(const oct_kv *kv, const uint8_t *const in[8], int64_t e0, int64_t n, float *y)
+/* 8 codes, or nibbles, of a row as they lie -> 8 f32 before scale and shift; F8: 2^-120 of the value. */
+INLINE __m256 f8_raw(const uint8_t *p)
+{
+    const __m256i c = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(c, 20), _mm256_set1_epi32((int)0x87f00000)));
+}
+INLINE __m256 i4_raw(const uint8_t *p)
+{
+    uint32_t nibbles;
+    __builtin_memcpy(&nibbles, p, 4);
+    return i4_to_f32x8(nibbles);
+}
+
+/* What 8 rows share in a step: parameters of element e on, and how many elements they hold for. */
+typedef struct kv_params {
+    __m256 scale, shift, mul; /* F8: mul = 2^120 scale */
+    int64_t group, left;
+    int small;
+} kv_params;
+
+INLINE void next_group(const oct_kv *kv, const uint8_t *const row[8], kv_params *p)
+{
+    load_params(row, 4 * p->group++, &p->scale, &p->shift);
+    p->left = kv->d / kv->groups;
+}
+
+/* 32 bytes of each of 8 rows, at `at` (n elements; those behind are written too): out[32 e + i] = element e of row i. */
+INLINE void load_step(const oct_kv *kv, const uint8_t *const params[8], const uint8_t *const row[8], int64_t at, int64_t n, kv_params *p, float *out)
+{
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000), nibble = _mm256_set1_epi32(15);
+    __m256i w[8], nan = _mm256_setzero_si256();
+    transpose_dwords(row, at, w);
+    if (kv->format == OCT_KV_BF16) {
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) {
+            _mm256_storeu_ps(out + KV_PANEL * (2 * j), _mm256_castsi256_ps(_mm256_slli_epi32(w[j], 16)));
+            _mm256_storeu_ps(out + KV_PANEL * (2 * j + 1), _mm256_castsi256_ps(_mm256_and_si256(w[j], high)));
+        }
+    } else if (kv->format == OCT_KV_F8_TOKEN) {
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) {
+            __m256i even, odd;
+            nan = _mm256_max_epu8(nan, _mm256_add_epi8(w[j], w[j]));
+            f8_words(w[j], &even, &odd);
+            const __m256i v[4] = { _mm256_slli_epi32(even, 16), _mm256_slli_epi32(odd, 16), _mm256_and_si256(even, high), _mm256_and_si256(odd, high) };
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) _mm256_storeu_ps(out + KV_PANEL * (4 * j + i), _mm256_fmadd_ps(_mm256_castsi256_ps(v[i]), p->mul, p->shift));
+        }
+        if (__builtin_expect(!p->small || _mm256_movemask_epi8(_mm256_cmpeq_epi8(nan, _mm256_set1_epi8((char)0xfe))), 0))
+            for (int j = 0; j < 8; j++) /* NaN, or huge scales */
+                for (int i = 0; i < 4; i++) {
+                    const __m256i c = _mm256_srai_epi32(_mm256_sllv_epi32(w[j], _mm256_set1_epi32(24 - 8 * i)), 24);
+                    _mm256_storeu_ps(out + KV_PANEL * (4 * j + i), _mm256_fmadd_ps(p->scale, f8e4m3fn_dwords_to_f32x8(c), p->shift));
+                }
+    } else {
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++, p->left -= 8) {
+            if (kv->groups > 1 && !p->left && 8 * j < n) next_group(kv, params, p);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) {
+                const __m256i c = _mm256_and_si256(_mm256_srli_epi32(w[j], 4 * i), nibble);
+                _mm256_storeu_ps(out + KV_PANEL * (8 * j + i), _mm256_fmadd_ps(p->scale, _mm256_cvtepi32_ps(c), p->shift));
+            }
+        }
+    }
+}
+
+/* Elements [e, e + n) of 8 rows: y[32 i + j] = element e + i of row j. n <= 64, e is a multiple of 64; what follows n up
+ * to 64 may be written. */
+INLINE void kv_load_8_rows(const oct_kv *kv, const uint8_t *const row[8], int64_t e, int64_t n, float *y)
 {
     const int bits = kv->format == OCT_KV_BF16 ? 16 : kv->format == OCT_KV_F8_TOKEN ? 8 : 4, step = 256 / bits;
-    const int64_t first = (kv->format == OCT_KV_BF16 ? 0 : 4 * kv->groups) + e0 * bits / 8, size = kv->d / kv->groups;
-    const __m256i high = _mm256_set1_epi32((int)0xffff0000);
-    __m256 scale, shift, mul = _mm256_setzero_ps();
-    int small = 0;
-    if (kv->format == OCT_KV_I4 && size % 8) { /* groups end within a dword */
-        for (int64_t e = 0; e < n; e++)
-            for (int i = 0; i < 8; i++) {
-                const oct_kv_parts p = oct_kv_load(kv, in[i], e0 + e);
-                y[KV_PANEL * e + i] = fmaf(p.scale, p.code, p.shift);
+    const int64_t first = (kv->format == OCT_KV_BF16 ? 0 : 4 * kv->groups) + e * bits / 8;
+    kv_params p = { .group = 0 };
+    if (kv->format == OCT_KV_I4 && kv->groups > 1) {
+        const int64_t size = kv->d / kv->groups;
+        if (size % 8) { /* groups end within a dword */
+            for (int64_t i = 0; i < n; i++)
+                for (int j = 0; j < 8; j++) {
+                    const oct_kv_parts v = oct_kv_load(kv, row[j], e + i);
+                    y[KV_PANEL * i + j] = fmaf(v.scale, v.code, v.shift);
+                }
+            return;
+        }
+        p.group = e / size;
+        next_group(kv, row, &p);
+        p.left -= e % size;
+    } else if (kv->format != OCT_KV_BF16) {
+        load_params(row, 0, &p.scale, &p.shift);
+        p.small = scales_are_small(p.scale);
+        p.mul = _mm256_mul_ps(p.scale, _mm256_set1_ps(0x1p120f));
+    }
+    int64_t i = 0;
+    for (; i + step <= n; i += step) load_step(kv, row, row, first + i * bits / 8, step, &p, y + KV_PANEL * i);
+    if (i < n) {
+        uint8_t tail[8][32];
+        const uint8_t *end[8];
+        for (int j = 0; j < 8; j++) {
+            memset(tail[j], 0, 32);
+            memcpy(tail[j], row[j] + first + i * bits / 8, (size_t)((n - i) * bits / 8));
+            end[j] = tail[j];
+        }
+        load_step(kv, row, end, 0, n - i, &p, y + KV_PANEL * i);
+    }
+}
+
+/* Elements [e0, e0 + m) of n rows at data + at[i]: y[32 i + (e - e0)]. m <= 32; what follows m up to 32 may be
+ * written. n <= 64, and at has valid entries up to a multiple of 8. */
+INLINE void kv_load_columns(const oct_kv *kv, const uint8_t *data, const int64_t *at, int64_t n, int64_t e0, int64_t m, float *y)
+{
+    float scale[64], shift[64];
+    const int64_t size = kv->d / kv->groups;
+    int plain = m == KV_PANEL;
+    if (kv->format == OCT_KV_I4) plain = plain && e0 / size == (e0 + m - 1) / size;
+    if (kv->format != OCT_KV_BF16 && plain)
+        for (int64_t i = 0; i < n; i += 8) {
+            __m256 a, b;
+            const uint8_t *row[8];
+            for (int j = 0; j < 8; j++) row[j] = data + at[i + j];
+            load_params(row, 4 * (e0 / size), &a, &b);
+            if (kv->format == OCT_KV_F8_TOKEN) {
+                if (!scales_are_small(a)) plain = 0;
+                a = _mm256_mul_ps(a, _mm256_set1_ps(0x1p120f));
             }
+            _mm256_storeu_ps(scale + i, a);
+            _mm256_storeu_ps(shift + i, b);
+        }
+    if (!plain) {
+        for (int64_t i = 0; i < n; i++) kv_load_row(kv, data + at[i], e0, m, y + KV_PANEL * i);
         return;
     }
-    if (kv->format == OCT_KV_F8_TOKEN) {
-        load_params(in, 0, &scale, &shift);
-        small = scales_are_small(scale);
-        mul = _mm256_mul_ps(scale, _mm256_set1_ps(0x1p120f));
-    }
-    for (int64_t e = 0; e < n; e += step) {
-        uint8_t tail[8][32];
-        const uint8_t *row[8];
-        __m256i w[8], nan = _mm256_setzero_si256();
-        float *out = y + KV_PANEL * e;
-        for (int i = 0; i < 8; i++) row[i] = in[i] + first + e * bits / 8;
-        if (n - e < step)
-            for (int i = 0; i < 8; i++) {
-                memset(tail[i], 0, 32);
-                memcpy(tail[i], row[i], (size_t)((n - e) * bits / 8));
-                row[i] = tail[i];
-            }
-        transpose_dwords(row, w);
+    for (int64_t i = 0; i < n; i++, y += KV_PANEL) {
+        const uint8_t *p = data + at[i];
         if (kv->format == OCT_KV_BF16) {
-#pragma GCC unroll 8
-            for (int j = 0; j < 8; j++) {
-                _mm256_storeu_ps(out + KV_PANEL * (2 * j), _mm256_castsi256_ps(_mm256_slli_epi32(w[j], 16)));
-                _mm256_storeu_ps(out + KV_PANEL * (2 * j + 1), _mm256_castsi256_ps(_mm256_and_si256(w[j], high)));
-            }
-        } else if (kv->format == OCT_KV_F8_TOKEN) {
-#pragma GCC unroll 8
-            for (int j = 0; j < 8; j++) {
-                __m256i even, odd;
-                nan = _mm256_max_epu8(nan, _mm256_add_epi8(w[j], w[j]));
-                f8_words(w[j], &even, &odd);
-                const __m256i v[4] = { _mm256_slli_epi32(even, 16), _mm256_slli_epi32(odd, 16), _mm256_and_si256(even, high), _mm256_and_si256(odd, high) };
 #pragma GCC unroll 4
-                for (int i = 0; i < 4; i++) _mm256_storeu_ps(out + KV_PANEL * (4 * j + i), _mm256_fmadd_ps(_mm256_castsi256_ps(v[i]), mul, shift));
-            }
-            if (!small || _mm256_movemask_epi8(_mm256_cmpeq_epi8(nan, _mm256_set1_epi8((char)0xfe)))) /* rare: NaN, or huge scales */
-                for (int j = 0; j < 8; j++)
-                    for (int i = 0; i < 4; i++) {
-                        const __m256i c = _mm256_srai_epi32(_mm256_sllv_epi32(w[j], _mm256_set1_epi32(24 - 8 * i)), 24);
-                        _mm256_storeu_ps(out + KV_PANEL * (4 * j + i), _mm256_fmadd_ps(scale, f8e4m3fn_dwords_to_f32x8(c), shift));
-                    }
+            for (int j = 0; j < 4; j++)
+                _mm256_storeu_ps(y + 8 * j, bf16_to_f32x8(_mm_loadu_si128((const __m128i *)(p + 2 * (e0 + 8 * j)))));
         } else {
-#pragma GCC unroll 8
-            for (int j = 0; j < 8; j++) {
-                if (8 * j >= n - e) break;
-                if (j == 0 || (e0 + e + 8 * j) % size == 0) load_params(in, 4 * ((e0 + e + 8 * j) / size), &scale, &shift);
-#pragma GCC unroll 8
-                for (int i = 0; i < 8; i++) {
-                    const __m256i c = _mm256_and_si256(i ? _mm256_srli_epi32(w[j], 4 * i) : w[j], _mm256_set1_epi32(15));
-                    _mm256_storeu_ps(out + KV_PANEL * (8 * j + i), _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(c), shift));
-                }
+            const __m256 a = _mm256_broadcast_ss(scale + i), b = _mm256_broadcast_ss(shift + i);
+            if (kv->format == OCT_KV_F8_TOKEN) {
+                const __m256i c = _mm256_loadu_si256((const __m256i *)(p + 4 + e0));
+                const __m256i nan = _mm256_cmpeq_epi8(_mm256_add_epi8(c, c), _mm256_set1_epi8((char)0xfe));
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++) _mm256_storeu_ps(y + 8 * j, _mm256_fmadd_ps(f8_raw(p + 4 + e0 + 8 * j), a, b));
+                if (__builtin_expect(!_mm256_testz_si256(nan, nan), 0)) kv_load_row(kv, p, e0, m, y);
+            } else {
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++) _mm256_storeu_ps(y + 8 * j, _mm256_fmadd_ps(i4_raw(p + 4 * kv->groups + e0 / 2 + 4 * j), a, b));
             }
         }
     }
