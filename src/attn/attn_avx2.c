@@ -3,7 +3,7 @@
  * A task has some consecutive tokens and the query heads of one KV head: its rows. It walks the cache in tiles of 64
  * tokens: panels of K, transposed, give scores; these become weights (online softmax, with 2^x and log2 e folded into
  * the scale); panels of V are added up with them. Every score is one chain of FMAs over the elements, every output one
- * chain over the tokens, so that a row's bits do not depend on which rows share its task. After each chunk of 512
+ * chain over the tokens, so that a row's bits do not depend on which rows share its task. After each chunk of 256
  * tokens (more, in long lanes) a row starts anew and is merged, in order, into its total: so chunks can as well be
  * tasks of their own, for a call with few tokens, and still give the same bits. */
 #include "core/core.h"
@@ -17,7 +17,7 @@ enum {
     K_STEP = 64,      /* elements of a K panel */
     MAX_ROWS = 48,
     POOL = 12288,     /* floats of the stack for rows */
-    CHUNK = 512,      /* tokens */
+    CHUNK = 256,      /* tokens */
     MAX_CHUNKS = 32,  /* of a lane; longer chunks beyond */
     FEW_TASKS = 64    /* below this many, chunks become tasks */
 };
@@ -81,12 +81,26 @@ INLINE void kernel(int R, int W, const float *panel, int64_t n, const float *x, 
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
         for (int w = 0; w < W; w++) acc[r][w] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(out + r * ldo + 8 * w);
-    for (int64_t i = 0; i < n; i++) {
-#pragma GCC unroll 6
-        for (int r = 0; r < R; r++) {
-            const __m256 b = _mm256_broadcast_ss(x + r * ldx + i);
+    for (int64_t i = 0; i < n; i++) { /* what is fewer, rows or columns, waits in registers: all fits in 16 */
+        __m256 few[4];
+        if (R < W) {
+#pragma GCC unroll 3
+            for (int r = 0; r < R; r++) few[r] = _mm256_broadcast_ss(x + r * ldx + i);
 #pragma GCC unroll 4
-            for (int w = 0; w < W; w++) acc[r][w] = _mm256_fmadd_ps(b, _mm256_loadu_ps(panel + i * KV_PANEL + 8 * w), acc[r][w]);
+            for (int w = 0; w < W; w++) {
+                const __m256 k = _mm256_loadu_ps(panel + i * KV_PANEL + 8 * w);
+#pragma GCC unroll 3
+                for (int r = 0; r < R; r++) acc[r][w] = _mm256_fmadd_ps(few[r], k, acc[r][w]);
+            }
+        } else {
+#pragma GCC unroll 2
+            for (int w = 0; w < W; w++) few[w] = _mm256_loadu_ps(panel + i * KV_PANEL + 8 * w);
+#pragma GCC unroll 6
+            for (int r = 0; r < R; r++) {
+                const __m256 b = _mm256_broadcast_ss(x + r * ldx + i);
+#pragma GCC unroll 2
+                for (int w = 0; w < W; w++) acc[r][w] = _mm256_fmadd_ps(b, few[w], acc[r][w]);
+            }
         }
     }
 #pragma GCC unroll 6
