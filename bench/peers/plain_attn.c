@@ -1,12 +1,9 @@
 /* plain_attn.c - attention as one would write it in plain C, for a compiler with -O3 -march=native to vectorise: the
  * yardstick of oct_attn's speed. One lane, contiguous caches [len][kv_heads][d] in bf16; y[heads][d] in bf16. */
+#include "plain.h"
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-void plain_attn_bf16(const uint16_t *q, const uint16_t *k, const uint16_t *v, int64_t heads, int64_t kv_heads, int64_t d,
-                     int64_t len, uint16_t *y);
 
 static float value(uint16_t h)
 {

@@ -8,8 +8,8 @@
  * tasks of their own, for a call with few tokens, and still give the same bits. */
 #include "core/core.h"
 #include "core/kernel.h"
-#include "isa/avx2/exp.h"
 #include "isa/avx2/kv.h"
+#include "isa/avx2/math.h"
 #include <float.h>
 
 enum {
@@ -136,7 +136,7 @@ static void multiply(const float *panel, int64_t n, int cols, const float *x, in
 
 /* ---- Softmax ---- */
 
-static float exp2_one(float x) { return _mm256_cvtss_f32(exp2_nonpos(_mm256_set1_ps(x))); }
+static float exp2_one(float x) { return _mm256_cvtss_f32(exp2_nonpositive(_mm256_set1_ps(x))); }
 
 static float sum_lanes(__m256 v)
 {
@@ -176,7 +176,7 @@ static void soften(float *s, int64_t n, float *max, float sum[8], float *acc, in
         *max = largest;
     }
     for (int64_t i = 0; i < n; i += 8) {
-        const __m256 p = exp2_nonpos(_mm256_sub_ps(_mm256_loadu_ps(s + i), _mm256_set1_ps(*max)));
+        const __m256 p = exp2_nonpositive(_mm256_sub_ps(_mm256_loadu_ps(s + i), _mm256_set1_ps(*max)));
         total = _mm256_add_ps(total, p);
         _mm256_storeu_ps(s + i, p);
     }
