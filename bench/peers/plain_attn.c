@@ -32,6 +32,10 @@ static float dot(const float *restrict q, const uint16_t *restrict k, int64_t d)
     return s;
 }
 
+void plain_attn_bf16(const uint16_t *q, const uint16_t *k, const uint16_t *v, int64_t heads, int64_t kv_heads, int64_t d,
+                     int64_t len, uint16_t *y)
+{
+    float *s = malloc((size_t)(len + 2 * d) * sizeof *s), *query = s + len, *sum = query + d;
     const float scale = 1.0f / sqrtf((float)d);
     if (!s) abort();
     for (int64_t h = 0; h < heads; h++) {
