@@ -227,11 +227,11 @@ static void check_field(const api_op *op, const api_field *f, api_arena *m)
 static void check_size(const api_op *op, api_arena *m)
 {
     const any_args ok = good(op, m);
-    const int64_t bad[] = { 0, 1, 7, -1, INT64_MIN, INT64_MAX };
+    const int64_t bad[] = { 0, 1, 7, op->size - 4, -8, INT64_MIN, INT64_MAX };
     any_args a;
     const char *const null_parts[] = { "args is NULL", 0 };
     api_refuse(op, 0, m, OCT_E_NULL, 0, null_parts);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         a = ok, a.size = bad[i];
         refuse(op, &a, m, OCT_E_VALUE, 0, "args.size", bad[i]);
     }
@@ -557,6 +557,7 @@ static void check_kv(void)
     } while (0)
     BAD(OCT_E_VALUE, "kv.size is 0", kv.size = 0);
     BAD(OCT_E_VALUE, "kv.size is 7", kv.size = 7);
+    BAD(OCT_E_VALUE, "kv.size is 92", kv.size = 92);
     BAD(OCT_E_VALUE, "kv.size", kv.size = INT64_MAX);
     BAD(OCT_E_VALUE, "kv.size", kv.size = INT64_MIN);
     BAD(OCT_E_VALUE, "-1", kv.format = -1);

@@ -33,7 +33,11 @@ oct_status oct_check_choice(const char *op, const char *name, int32_t v, const c
 
 oct_status oct_check_operand(const oct_operand *o, int dry)
 {
-    if (o->optional && !o->p) return OCT_OK;
+    if (o->optional && !o->p) { /* its strides mean nothing, so that kernels may compute with them */
+        if (o->ld) *o->ld = 0;
+        if (o->stride) *o->stride = 0;
+        return OCT_OK;
+    }
     const int64_t bytes = oct_dtype_bits(o->dtype) / 8, outer = o->outer ? o->outer : 1;
     int64_t ld = o->cols, stride, span;
     if (o->ld) {

@@ -42,7 +42,8 @@ oct_status oct_check_dtype(const char *op, const char *name, int32_t dtype, cons
  * version lacks (UNSUPPORTED). */
 oct_status oct_check_choice(const char *op, const char *name, int32_t v, const char *const *names, int32_t n,
                             uint32_t unsupported);
-/* A struct's `size` beyond this is taken for memory that nobody set: reading so far would be a fault. */
+/* A struct's `size` beyond this, or one that would cut a field in two (every struct's is a multiple of 8), is taken for
+ * memory that nobody set. */
 #define OCT_SIZE_MAX 65536
 
 #define OCT_TRY(call)                         \

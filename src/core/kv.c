@@ -77,7 +77,7 @@ oct_status oct_kv_check_tokens(const char *op, const oct_kv *kv, int64_t i, int6
 oct_status oct_kv_check(const char *op, const oct_kv *in, int dry)
 {
     if (!in) return oct_fail(OCT_E_NULL, "%s: kv is NULL", op);
-    if (in->size < (int64_t)sizeof in->size || in->size > OCT_SIZE_MAX)
+    if (in->size < (int64_t)sizeof in->size || in->size > OCT_SIZE_MAX || in->size % 8)
         return oct_fail(OCT_E_VALUE, "%s: kv.size is %lld; set it to sizeof(oct_kv)", op, (long long)in->size);
     for (int64_t i = (int64_t)sizeof *in; i < in->size; i++)
         if (((const char *)in)[i]) return oct_fail(OCT_E_UNSUPPORTED, "%s: kv is a newer struct and uses a new field", op);

@@ -13,7 +13,7 @@ static oct_status read_args(const oct_op *op, const void *args, void *full)
     if (!args) return oct_fail(OCT_E_NULL, "%s: args is NULL", op->name);
     int64_t size;
     memcpy(&size, args, sizeof size);
-    if (size < (int64_t)sizeof size || size > OCT_SIZE_MAX)
+    if (size < (int64_t)sizeof size || size > OCT_SIZE_MAX || size % 8)
         return oct_fail(OCT_E_VALUE, "%s: args.size is %lld; set it to sizeof(oct_%s_args)", op->name, (long long)size,
                         op->name);
     for (int64_t i = op->args_size; i < size; i++)

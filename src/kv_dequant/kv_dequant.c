@@ -14,7 +14,7 @@ static oct_status prepare(oct_kv_dequant_args *a, int dry)
     if (!a->token_out) a->token_out = oct_mul(kv.heads, a->head_out);
     if (!a->lane_out) a->lane_out = oct_mul(a->max_t, a->token_out);
     const int64_t token = oct_mul(kv.heads - 1, a->head_out), lane = a->max_t ? oct_mul(a->max_t - 1, a->token_out) : 0;
-    if (a->head_out < kv.d || token < 0 || a->token_out - kv.d < token || lane < 0 ||
+    if (a->head_out < kv.d || a->token_out < 0 || a->lane_out < 0 || token < 0 || a->token_out - kv.d < token || lane < 0 ||
         (kv.lanes > 1 && a->max_t && a->lane_out - kv.d - token < lane) || oct_mul(oct_mul(kv.lanes, a->lane_out), 4) < 0)
         return oct_fail(OCT_E_SHAPE, "kv_dequant: output strides lane %lld, token %lld, head %lld do not hold [%lld, %lld, %lld, %lld]",
                         (long long)a->lane_out, (long long)a->token_out, (long long)a->head_out, (long long)kv.lanes,

@@ -193,9 +193,9 @@ static void gemm_give(void *p)
     a->x = in(matrix(b, a->stride_x, a->m, a->ldx, a->k) * elem(a->x_dtype));
     a->w = in(matrix(b, a->stride_w, a->n, a->ldw, a->k) * elem(a->w_dtype));
     a->y = out(matrix(b, a->stride_y, a->m, a->ldy, a->n) * elem(a->y_dtype));
-    if (a->x_dtype == OCT_F8E4M3FN && a->scaling) a->x_scale = in(4 * b * scales(a->scaling, a->scale_layout, a->m, a->k, 128, 128, 0));
+    if (a->x_dtype == OCT_F8E4M3FN && a->scaling) a->x_scale = in((wide)4 * b * scales(a->scaling, a->scale_layout, a->m, a->k, 128, 128, 0));
     if (a->scaling)
-        a->w_scale = in(4 * b * scales(a->scaling == OCT_SCALE_GROUP ? OCT_SCALE_BLOCK : a->scaling, a->scale_layout, a->n, a->k, 128, 128, 0));
+        a->w_scale = in((wide)4 * b * scales(a->scaling == OCT_SCALE_GROUP ? OCT_SCALE_BLOCK : a->scaling, a->scale_layout, a->n, a->k, 128, 128, 0));
     if (elem(a->bias_dtype) > 1 && a->bias_dtype != OCT_F16 && a->bias_dtype != OCT_I32)
         a->bias = maybe(matrix(b, a->stride_bias, 1, 0, a->n) * elem(a->bias_dtype));
 }
@@ -294,6 +294,33 @@ static void kv_dequant_give(void *p)
     a->len = numbers(lanes, a->max_t + 1);
 }
 
+static void attn_fill(void *p)
+{
+    oct_attn_args *a = p;
+    a->kv = byte() < 250 ? kv_fill() : 0;
+    a->t = extent();
+    a->heads = a->kv && byte() < 230 ? (int64_t)((uint64_t)a->kv->heads * (1 + byte() % 4)) : extent();
+    a->d = a->kv && byte() < 240 ? a->kv->d : extent();
+    a->q_dtype = dtype(OCT_BF16, OCT_BF16); a->y_dtype = dtype(OCT_F32, OCT_BF16);
+    a->head_q = stride(a->d); a->head_y = stride(a->d);
+    if (byte() < 60) { a->ldq = stride(300); a->ldy = stride(300); }
+    a->scale = byte() < 200 ? 0 : (float)odd_value();
+    if (byte() > 250) { a->window = constant(2); a->splits = constant(2); a->flags = constant(2); }
+}
+static void attn_give(void *p)
+{
+    oct_attn_args *a = p;
+    const oct_kv *kv = a->kv;
+    kv_give(kv);
+    if (too_large) return;
+    const int64_t cap = kv->page_size * (kv->page_table ? kv->ld_page_table : 1);
+    small(a->t, a->heads, cap < 4096 ? 1 + cap : 4096, a->d);
+    a->q = in(2 * matrix(a->t, a->ldq, a->heads, a->head_q, a->d));
+    a->y = out(elem(a->y_dtype) * matrix(a->t, a->ldy, a->heads, a->head_y, a->d));
+    a->len = numbers(a->t, (cap < 4096 ? cap : 4096) + 1);
+    if (byte() & 1) a->lane = numbers(a->t, or_(kv->lanes, kv->pages));
+}
+
 /* ---- One op as the target sees it ---- */
 
 typedef struct fuzz_op {
@@ -313,8 +340,8 @@ typedef struct fuzz_op {
 #define OP(op)                                                                                                        \
     { (int64_t)sizeof(oct_##op##_args), (int64_t)offsetof(oct_##op##_args, on), op##_run, op##_check, op##_choice,    \
       op##_scratch, op##_fill, op##_give }
-CALLS(quant) CALLS(dequant) CALLS(gemm) CALLS(rope_kv) CALLS(kv_dequant)
-static const fuzz_op ops[] = { OP(quant), OP(dequant), OP(gemm), OP(rope_kv), OP(kv_dequant) };
+CALLS(quant) CALLS(dequant) CALLS(gemm) CALLS(rope_kv) CALLS(kv_dequant) CALLS(attn)
+static const fuzz_op ops[] = { OP(quant), OP(dequant), OP(gemm), OP(rope_kv), OP(kv_dequant), OP(attn) };
 
 static void backward(void *ctx, int64_t n, oct_body *body, void *arg)
 {
