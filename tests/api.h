@@ -9,6 +9,7 @@
 typedef struct api_arena {
     _Alignas(64) unsigned char at[1 << 20];
     int64_t used;
+    oct_kv kv; /* a descriptor holds addresses: not compared */
 } api_arena;
 /* Zero-free bytes that are harmless numbers in every dtype; aligned to 64. */
 void *api_mem(api_arena *m, int64_t bytes);

@@ -1,5 +1,6 @@
 /* api_ops.c - every op as test_api calls it: a good call, and what makes it a bad one. */
 #include "api.h"
+#include <math.h>
 #include <string.h>
 
 /* The four entry points behind pointers of one type. */
@@ -18,7 +19,9 @@
 #define BIT(x) ((int64_t)1 << (x))
 
 /* For `more`: a good call with a change is refused with this status and these words; or it works. */
-#define BAD(op, status, part, part2, ...)                                                                             \
+#define BAD(op, status, part, part2, ...) WRONG(op, 0, status, part, part2, __VA_ARGS__)
+#define BAD_DATA(op, status, part, part2, ...) WRONG(op, 1, status, part, part2, __VA_ARGS__) /* only a run can know */
+#define WRONG(op, pointers, status, part, part2, ...)                                                                 \
     do {                                                                                                              \
         oct_##op##_args a = { .size = 0 };                                                                            \
         const char *const parts[] = { part, part2, 0 };                                                               \
@@ -26,7 +29,7 @@
         op##_good(&a, &m);                                                                                            \
         a.size = sizeof a;                                                                                            \
         __VA_ARGS__;                                                                                                  \
-        api_refuse(api_find(#op), &a, &m, status, 0, parts);                                                          \
+        api_refuse(api_find(#op), &a, &m, status, pointers, parts);                                                   \
     } while (0)
 #define GOOD(op, ...)                                                                                                 \
     do {                                                                                                              \
@@ -283,10 +286,246 @@ static void silu_mul_quant_more(void)
     GOOD(silu_mul_quant, a.m = 0, a.gate = 0, a.up = 0, a.y = 0, a.scale = 0);
 }
 
+/* ---- The ops on a cache: 3 lanes of 2 pages of 4 tokens, 2 heads of 16 ---- */
+
+/* Its bytes make numbers, and the table a way through the pages that is not the straight one. */
+static oct_kv *cache(api_arena *m)
+{
+    static const int32_t pages[] = { 4, 1, 3, 0, 2, 5 };
+    oct_kv *kv = &m->kv;
+    int32_t *table = api_mem(m, sizeof pages);
+    memcpy(table, pages, sizeof pages);
+    *kv = (oct_kv){ .size = sizeof *kv, .format = OCT_KV_I4, .groups = 2, .heads = 2, .d = 16, .pages = 6, .page_size = 4,
+                    .lanes = 3, .page_table = table, .ld_page_table = 2 };
+    kv->k = api_mem(m, 2048);
+    kv->v = api_mem(m, 2048);
+    return kv;
+}
+static int32_t *ints(api_arena *m, int n, const int32_t *v)
+{
+    int32_t *p = api_mem(m, 4 * n);
+    memcpy(p, v, (size_t)n * 4);
+    return p;
+}
+/* The cache of a good call is behind a const pointer. */
+#define KV (*(oct_kv *)(uintptr_t)a.kv)
+#define KV_BAD(op)                                                                                                    \
+    BAD(op, OCT_E_NULL, "kv is NULL", "", a.kv = 0);                                                                  \
+    KV_WRONG(op)
+#define KV_WRONG(op)                                                                                                  \
+    BAD(op, OCT_E_VALUE, "kv.size", "0", KV.size = 0);                                                                \
+    BAD(op, OCT_E_UNSUPPORTED, "kv.format", "F8_HEAD", KV.format = OCT_KV_F8_HEAD);                                   \
+    BAD(op, OCT_E_VALUE, "kv.format", "77", KV.format = 77);                                                          \
+    BAD(op, OCT_E_VALUE, "kv.groups", "3", KV.groups = 3);                                                            \
+    BAD(op, OCT_E_UNSUPPORTED, "kv.high_first", "1", KV.high_first = 1);                                              \
+    BAD(op, OCT_E_SHAPE, "kv.heads", "-1", KV.heads = -1);                                                            \
+    BAD(op, OCT_E_SHAPE, "kv.pages", "-1", KV.pages = -1);                                                            \
+    BAD(op, OCT_E_SHAPE, "kv.page_size", "0", KV.page_size = 0);                                                      \
+    BAD(op, OCT_E_SHAPE, "kv strides", "head 15", KV.head_bytes = 15);                                                \
+    BAD(op, OCT_E_SHAPE, "kv.ld_page_table", "0", KV.ld_page_table = 0);                                              \
+    BAD(op, OCT_E_UNSUPPORTED, "k_param", "NULL", KV.k_param = KV.k);                                                 \
+    BAD(op, OCT_E_UNSUPPORTED, "reserved", "kv", KV.reserved[2] = 5);                                                 \
+    BAD_DATA(op, OCT_E_NULL, "kv.k", "NULL", KV.k = 0);                                                               \
+    BAD_DATA(op, OCT_E_NULL, "kv.v", "NULL", KV.v = 0);                                                               \
+    BAD_DATA(op, OCT_E_ALIGN, "kv.k", "2 bytes", KV.k = (char *)KV.k + 1, KV.format = OCT_KV_BF16, KV.pages = 3, KV.page_table = 0);  \
+    BAD_DATA(op, OCT_E_ALIGN, "kv.page_table", "4 bytes", KV.page_table = (const int32_t *)((uintptr_t)KV.page_table + 2))
+
+CALLS(rope_kv)
+static void rope_kv_good(void *args, api_arena *m)
+{
+    static const int32_t pos[] = { 5, 0, -1, 100 }, slot[] = { 5, 7, 99, 0 }, lane[] = { 2, 0, 99, 1 };
+    enum { T = 600 };
+    oct_rope_kv_args *a = args;
+    *a = (oct_rope_kv_args){ .pairs = OCT_ROPE_HALF, .t = T, .heads = 4, .d = 16, .ldq = 70, .head_q = 17, .ldq_out = 80, .head_q_out = 18,
+                             .ldk = 40, .head_k = 19, .ldv = 41, .head_v = 20, .dtype = OCT_BF16, .rope = { .theta = 1e4f },
+                             .table_len = 8 };
+    a->q = api_mem(m, T * 70 * 2);
+    a->q_out = api_mem(m, T * 80 * 2);
+    a->k = api_mem(m, T * 40 * 2);
+    a->v = api_mem(m, T * 41 * 2);
+    a->table = api_mem(m, 8 * 16 * 4);
+    a->kv = cache(m);
+    int32_t *p = api_mem(m, T * 4);
+    for (int i = 0; i < T; i++) p[i] = i < 4 ? pos[i] : -1;
+    a->pos = p;
+    int32_t *s = api_mem(m, T * 4), *l = api_mem(m, T * 4);
+    memcpy(s, slot, sizeof slot);
+    memcpy(l, lane, sizeof lane);
+    a->slot = s;
+    a->lane = l;
+}
+static const api_field rope_kv_fields[] = {
+    F(rope_kv, CHOICE, pairs, 3, 0),
+    F(rope_kv, FLAGS, flags, 0, 0),
+    F(rope_kv, DTYPE, dtype, BIT(OCT_BF16), 0),
+    F(rope_kv, EXTENT, t, 0, 1),
+    F(rope_kv, EXTENT, heads, 0, 1),
+    F(rope_kv, EXTENT, d, 2, 0),
+    F(rope_kv, EXTENT, table_len, 0, 1),
+    N(rope_kv, STRIDE, ldq, "", 3 * 17 + 16, 0),
+    N(rope_kv, STRIDE, head_q, "q", 16, 0),
+    N(rope_kv, STRIDE, ldq_out, "", 3 * 18 + 16, 0),
+    N(rope_kv, STRIDE, head_q_out, "q_out", 16, 0),
+    N(rope_kv, STRIDE, ldk, "", 19 + 16, 0),
+    N(rope_kv, STRIDE, head_k, "k", 16, 0),
+    N(rope_kv, STRIDE, ldv, "", 20 + 16, 0),
+    N(rope_kv, STRIDE, head_v, "v", 16, 0),
+    F(rope_kv, PTR, q, 2, 0),
+    F(rope_kv, PTR, q_out, 2, 1),
+    F(rope_kv, PTR, k, 2, 1),
+    F(rope_kv, PTR, v, 2, 1),
+    F(rope_kv, PTR, pos, 4, 1),
+    F(rope_kv, PTR, slot, 4, 0),
+    F(rope_kv, PTR, lane, 4, 0),
+    F(rope_kv, PTR, table, 4, 0),
+    F(rope_kv, PTR_NOT_YET, k_out, 0, 0),
+    F(rope_kv, PTR_NOT_YET, k_norm, 0, 0),
+    F(rope_kv, PTR_NOT_YET, valid_t, 0, 0),
+};
+static void set_int(const int32_t *p, int i, int32_t v) { ((int32_t *)(uintptr_t)p)[i] = v; }
+static void rope_kv_more(void)
+{
+    static api_arena m;
+    KV_WRONG(rope_kv);
+    BAD(rope_kv, OCT_E_SHAPE, "kv.d", "8", KV.d = 8);
+    BAD(rope_kv, OCT_E_SHAPE, "d is 15", "even", a.d = 15);
+    BAD(rope_kv, OCT_E_UNSUPPORTED, "d is 2050", "2048", a.d = 2050);
+    BAD_DATA(rope_kv, OCT_E_VALUE, "pos[1]", "-2", set_int(a.pos, 1, -2));
+    BAD_DATA(rope_kv, OCT_E_VALUE, "slot of token 3", "8", set_int(a.slot, 3, 8));
+    BAD_DATA(rope_kv, OCT_E_VALUE, "slot of token 3", "-1", set_int(a.slot, 3, -1));
+    BAD_DATA(rope_kv, OCT_E_VALUE, "lane of token 3", "3", set_int(a.lane, 3, 3));
+    BAD_DATA(rope_kv, OCT_E_VALUE, "lane of token 0", "-1", set_int(a.lane, 0, -1));
+    BAD_DATA(rope_kv, OCT_E_VALUE, "page_table[0][1]", "6", set_int(KV.page_table, 1, 6));
+    BAD_DATA(rope_kv, OCT_E_VALUE, "page_table[1][0]", "-1", set_int(KV.page_table, 2, -1));
+    BAD(rope_kv, OCT_E_VALUE, "theta", "", a.table = 0, a.rope.theta = -1);
+    BAD_DATA(rope_kv, OCT_E_VALUE, "pos[3] is 100", "table", a.rope.theta = 0);
+    GOOD(rope_kv, a.q = a.q_out = 0);
+    GOOD(rope_kv, a.kv = 0, a.k = a.v = 0);
+    GOOD(rope_kv, a.t = 0, a.pos = 0);
+    GOOD(rope_kv, a.pairs = OCT_ROPE_NONE, a.table = 0, a.rope.theta = 0);
+}
+static void rope_table_calls(void)
+{
+    static const oct_rope ok = { .theta = 1e4f }, wrong = { .theta = 0 }, llama = { 5e5f, 1, 8, 1, 4, 8192, { 0 } }, odd = { 5e5f, 2, 8, 1, 4, 8192, { 0 } };
+    float t[32], kept[32];
+    memset(t, 0x55, sizeof t);
+    memcpy(kept, t, sizeof t);
+    api_expect(oct_rope_table(0, 8, 0, 2, t) == OCT_E_NULL && oct_rope_table(&ok, 8, 0, 2, 0) == OCT_E_NULL, "rope_table: NULL");
+    api_expect(oct_rope_table(&wrong, 8, 0, 2, t) == OCT_E_VALUE && strstr(oct_error_text(), "theta"), "rope_table: theta 0: %s", oct_error_text());
+    api_expect(oct_rope_table(&odd, 8, 0, 2, t) == OCT_E_VALUE && strstr(oct_error_text(), "scaling"), "rope_table: scaling 2: %s", oct_error_text());
+    api_expect(oct_rope_table(&ok, 7, 0, 2, t) == OCT_E_SHAPE && oct_rope_table(&ok, 0, 0, 2, t) == OCT_E_SHAPE, "rope_table: d");
+    api_expect(oct_rope_table(&ok, 8, -1, 2, t) == OCT_E_SHAPE && oct_rope_table(&ok, 8, 0, -2, t) == OCT_E_SHAPE, "rope_table: first, n");
+    api_expect(!memcmp(t, kept, sizeof t), "rope_table writes after an error");
+    api_expect(oct_rope_table(&ok, 8, 0, 0, 0) == OCT_OK, "rope_table of no positions");
+    api_expect(oct_rope_table(&llama, 8, 0, 2, t) == OCT_OK && t[0] == 1 && t[4] == 0 && !memcmp(t + 16, kept + 16, 64), "rope_table: %s", oct_error_text());
+}
+static void rope_more(void) { rope_kv_more(); rope_table_calls(); }
+
+CALLS(kv_dequant)
+static void kv_dequant_good(void *args, api_arena *m)
+{
+    static const int32_t len[] = { 8, 0, 5 };
+    oct_kv_dequant_args *a = args;
+    *a = (oct_kv_dequant_args){ .max_t = 9, .y_dtype = OCT_F32, .head_out = 17, .token_out = 40, .lane_out = 400 };
+    a->kv = cache(m);
+    a->len = ints(m, 3, len);
+    a->k_out = api_mem(m, 3 * 400 * 4);
+    a->v_out = api_mem(m, 3 * 400 * 4);
+}
+static const api_field kv_dequant_fields[] = {
+    F(kv_dequant, DTYPE, y_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
+    F(kv_dequant, EXTENT, max_t, 0, 1),
+    N(kv_dequant, STRIDE, head_out, "head", 16, 0),
+    N(kv_dequant, STRIDE, token_out, "token", 17 + 16, 0),
+    N(kv_dequant, STRIDE, lane_out, "lane", 8 * 40 + 17 + 16, 0),
+    F(kv_dequant, PTR, len, 4, 1),
+    F(kv_dequant, PTR, k_out, 4, 0),
+    F(kv_dequant, PTR, v_out, 4, 0),
+};
+static void kv_dequant_more(void)
+{
+    static api_arena m;
+    KV_BAD(kv_dequant);
+    BAD_DATA(kv_dequant, OCT_E_VALUE, "len[2]", "10", set_int(a.len, 2, 10));
+    BAD_DATA(kv_dequant, OCT_E_VALUE, "len[1]", "-1", set_int(a.len, 1, -1));
+    BAD_DATA(kv_dequant, OCT_E_VALUE, "len[0] is 9", "8 tokens", set_int(a.len, 0, 9));
+    BAD_DATA(kv_dequant, OCT_E_VALUE, "page_table[2][1]", "6", set_int(KV.page_table, 5, 6));
+    GOOD(kv_dequant, a.k_out = a.v_out = 0);
+    GOOD(kv_dequant, a.max_t = 8, a.lane_out = 0, a.token_out = 0, a.head_out = 0);
+}
+
+CALLS(attn)
+static void attn_good(void *args, api_arena *m)
+{
+    static const int32_t len[] = { 8, 0, 5, 6, 1, 3 }, lane[] = { 0, 1, 2, 2, 1, 0 };
+    oct_attn_args *a = args;
+    *a = (oct_attn_args){ .t = 6, .heads = 4, .d = 16, .ldq = 70, .head_q = 17, .q_dtype = OCT_BF16, .y_dtype = OCT_F32, .ldy = 80, .head_y = 18 };
+    a->q = api_mem(m, 6 * 70 * 2);
+    a->y = api_mem(m, 6 * 80 * 4);
+    a->len = ints(m, 6, len);
+    a->lane = ints(m, 6, lane);
+    a->kv = cache(m);
+}
+static const api_field attn_fields[] = {
+    F(attn, DTYPE, q_dtype, BIT(OCT_BF16), 0),
+    F(attn, DTYPE, y_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
+    F(attn, EXTENT, t, 0, 1),
+    F(attn, EXTENT, heads, 1, 1),
+    F(attn, FLAGS, flags, 0, 0),
+    N(attn, STRIDE, ldq, "", 3 * 17 + 16, 0),
+    N(attn, STRIDE, head_q, "q", 16, 0),
+    N(attn, STRIDE, ldy, "", 3 * 18 + 16, 0),
+    N(attn, STRIDE, head_y, "y", 16, 0),
+    F(attn, PTR, q, 2, 1),
+    F(attn, PTR, y, 4, 1),
+    F(attn, PTR, len, 4, 1),
+    F(attn, PTR, lane, 4, 0),
+    F(attn, I32_NOT_YET, window, 0, 0),
+    F(attn, I32_NOT_YET, splits, 0, 0),
+    F(attn, PTR_NOT_YET, y_max, 0, 0),
+    F(attn, PTR_NOT_YET, y_sum, 0, 0),
+};
+/* Groups are INT4's: in another format the field says nothing. */
+static void attn_groups(void)
+{
+    static api_arena m[2];
+    for (int i = 0; i < 2; i++) {
+        oct_attn_args a = { .size = 0 };
+        attn_good(&a, &m[i]);
+        a.size = sizeof a;
+        KV.format = OCT_KV_F8_TOKEN;
+        KV.groups = i ? 8 : 0;
+        KV.head_bytes = 20; /* so that both hold the same rows */
+        KV.pages = 4;
+        KV.page_table = 0;
+        KV.page_size = 8;
+        api_accept(api_find("attn"), &a, "groups without INT4");
+    }
+    api_expect(!memcmp(m[0].at, m[1].at, sizeof m[0].at), "attn: kv.groups changes a cache of F8_TOKEN");
+}
+static void attn_more(void)
+{
+    static api_arena m;
+    attn_groups();
+    KV_BAD(attn);
+    BAD(attn, OCT_E_SHAPE, "heads is 5", "kv.heads = 2", a.heads = 5);
+    BAD(attn, OCT_E_SHAPE, "d is 8", "16", a.d = 8);
+    BAD(attn, OCT_E_VALUE, "scale", "inf", a.scale = HUGE_VALF);
+    BAD_DATA(attn, OCT_E_VALUE, "len[4]", "-1", set_int(a.len, 4, -1));
+    BAD_DATA(attn, OCT_E_VALUE, "len[0] is 9", "8 tokens", set_int(a.len, 0, 9));
+    BAD_DATA(attn, OCT_E_VALUE, "lane of token", "3", set_int(a.lane, 5, 3));
+    BAD_DATA(attn, OCT_E_VALUE, "page_table[0][1]", "-5", set_int(KV.page_table, 1, -5));
+    GOOD(attn, a.t = 0, a.q = a.y = 0);
+    GOOD(attn, a.y_dtype = OCT_BF16, a.ldy = a.head_y = a.ldq = a.head_q = 0);
+}
+
 const api_op api_ops[] = {
     OP(quant, quant_more),
     OP(dequant, dequant_more),
     OP(gemm, gemm_more),
+    OP(rope_kv, rope_more),
+    OP(kv_dequant, kv_dequant_more),
+    OP(attn, attn_more),
     OP(norm_quant, norm_quant_more),
     OP(silu_mul_quant, silu_mul_quant_more),
 };

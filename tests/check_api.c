@@ -571,7 +571,8 @@ static void check_kv(void)
     BAD(OCT_E_SHAPE, "kv.d is 0", kv.d = 0);
     BAD(OCT_E_SHAPE, "kv.d is 7", kv.d = 7);
     BAD(OCT_E_SHAPE, "kv.d is", kv.d = INT64_MIN);
-    BAD(OCT_E_SHAPE, "", kv.d = INT64_MAX - 1);
+    BAD(OCT_E_UNSUPPORTED, "2048", kv.d = 2050);
+    BAD(OCT_E_UNSUPPORTED, "2048", kv.d = INT64_MAX - 1);
     BAD(OCT_E_SHAPE, "kv.page_size is 0", kv.page_size = 0);
     BAD(OCT_E_SHAPE, "kv.pages is -1", kv.pages = -1);
     BAD(OCT_E_SHAPE, "kv.lanes is -1", kv.lanes = -1);

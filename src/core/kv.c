@@ -22,7 +22,7 @@ oct_kv oct_kv_full(const oct_kv *in)
     memset(&kv, 0, sizeof kv);
     memcpy(&kv, in, (size_t)oct_min(in->size, (int64_t)sizeof kv));
     kv.size = (int64_t)sizeof kv;
-    if (!kv.groups) kv.groups = 1;
+    if (!kv.groups || kv.format != OCT_KV_I4) kv.groups = 1; /* the others have one pair, or none: the field says nothing */
     if (!kv.lanes) kv.lanes = kv.pages;
     if (!kv.head_bytes) kv.head_bytes = row_bytes(&kv);
     if (!kv.token_bytes) kv.token_bytes = oct_mul(kv.heads, kv.head_bytes);
@@ -48,28 +48,30 @@ static oct_status check_page(const char *op, const oct_kv *kv, int64_t i, int64_
                     (long long)kv->pages);
 }
 
-static oct_status check_place(const char *op, const oct_kv *kv, int64_t i, int64_t lane, int64_t t)
+static int64_t capacity(const oct_kv *kv) { return kv->page_table ? kv->ld_page_table * kv->page_size : kv->page_size; }
+
+static oct_status check_lane(const char *op, const oct_kv *kv, int64_t i, int64_t lane)
 {
-    const int64_t room = kv->page_table ? kv->ld_page_table * kv->page_size : kv->page_size;
-    if (lane < 0 || lane >= kv->lanes)
-        return oct_fail(OCT_E_VALUE, "%s: lane of token %lld is %lld; the cache has %lld lanes", op, (long long)i, (long long)lane,
-                        (long long)kv->lanes);
-    if (t < 0 || t >= room)
-        return oct_fail(OCT_E_VALUE, "%s: slot of token %lld is %lld; a lane of the cache holds %lld tokens", op, (long long)i,
-                        (long long)t, (long long)room);
-    return OCT_OK;
+    if (lane >= 0 && lane < kv->lanes) return OCT_OK;
+    return oct_fail(OCT_E_VALUE, "%s: lane of token %lld is %lld; the cache has %lld lanes", op, (long long)i, (long long)lane,
+                    (long long)kv->lanes);
 }
 
 oct_status oct_kv_check_token(const char *op, const oct_kv *kv, int64_t i, int64_t lane, int64_t t)
 {
-    OCT_TRY(check_place(op, kv, i, lane, t));
+    OCT_TRY(check_lane(op, kv, i, lane));
+    if (t < 0 || t >= capacity(kv))
+        return oct_fail(OCT_E_VALUE, "%s: slot of token %lld is %lld; a lane of the cache holds %lld tokens", op, (long long)i,
+                        (long long)t, (long long)capacity(kv));
     return check_page(op, kv, i, lane, t);
 }
 
 oct_status oct_kv_check_tokens(const char *op, const oct_kv *kv, int64_t i, int64_t lane, int64_t n)
 {
-    if (n == 0 && lane >= 0 && lane < kv->lanes) return OCT_OK;
-    OCT_TRY(check_place(op, kv, i, lane, n ? n - 1 : 0));
+    OCT_TRY(check_lane(op, kv, i, lane));
+    if (n < 0 || n > capacity(kv))
+        return oct_fail(OCT_E_VALUE, "%s: len[%lld] is %lld; a lane of the cache holds %lld tokens", op, (long long)i, (long long)n,
+                        (long long)capacity(kv));
     for (int64_t t = 0; t < n; t += kv->page_size) OCT_TRY(check_page(op, kv, i, lane, t));
     return OCT_OK;
 }
@@ -97,7 +99,7 @@ oct_status oct_kv_check(const char *op, const oct_kv *in, int dry)
         if (kv.d % (2 * kv.groups))
             return oct_fail(OCT_E_SHAPE, "%s: kv.d is %lld; with %d groups it must be a multiple of %d", op,
                             (long long)kv.d, kv.groups, 2 * kv.groups);
-        if (kv.high_first) return oct_fail(OCT_E_UNSUPPORTED, "%s: kv.high_first is not supported yet; 0 is", op);
+        if (kv.high_first) return oct_fail(OCT_E_UNSUPPORTED, "%s: kv.high_first %d is not supported yet; 0 is", op, kv.high_first);
     }
     if (kv.k_param || kv.v_param)
         return oct_fail(OCT_E_UNSUPPORTED, "%s: parameters outside the row are not supported yet; k_param, v_param must be NULL", op);

@@ -200,6 +200,55 @@ static void gemm_give(void *p)
         a->bias = maybe(matrix(b, a->stride_bias, 1, 0, a->n) * elem(a->bias_dtype));
 }
 
+static int32_t out_type(void) { const uint64_t b = byte(); return b < 80 ? OCT_F8E4M3FN : b < 160 ? OCT_BF16 : b < 235 ? OCT_F32 : constant(16); }
+
+static void norm_quant_fill(void *p)
+{
+    oct_norm_quant_args *a = p;
+    a->scaling = byte() < 100 ? 0 : constant(5); a->rule = constant(2); a->scale_layout = constant(2); a->flags = byte() < 250 ? 0 : constant(3);
+    a->m = extent(); a->k = extent(); a->block_k = extent();
+    a->x_dtype = dtype(OCT_F32, OCT_BF16); a->residual_dtype = dtype(OCT_F32, OCT_BF16); a->weight_dtype = dtype(OCT_F32, OCT_BF16);
+    a->y_dtype = out_type();
+    a->ldx = stride(a->k); a->ld_residual = stride(a->k); a->ld_residual_out = stride(a->k); a->ldy = stride(a->k);
+    a->ld_scale = stride(a->scaling == OCT_SCALE_ROW ? a->m : 4);
+    a->eps = byte() < 200 ? 1e-5f : (float)odd_value();
+}
+static int wide_type(int32_t type) { return type == OCT_F32 || type == OCT_BF16; }
+static void norm_quant_give(void *p)
+{
+    oct_norm_quant_args *a = p;
+    small(a->m, a->k, 1, 1);
+    a->x = in(elem(a->x_dtype) * matrix(1, 0, a->m, a->ldx, a->k));
+    a->y = out(elem(a->y_dtype) * matrix(1, 0, a->m, a->ldy, a->k));
+    if (wide_type(a->residual_dtype) && byte() & 1) {
+        a->residual = in(elem(a->residual_dtype) * matrix(1, 0, a->m, a->ld_residual, a->k));
+        if (byte() & 1) a->residual_out = out(elem(a->residual_dtype) * matrix(1, 0, a->m, a->ld_residual_out, a->k));
+    }
+    if (wide_type(a->weight_dtype)) a->weight = maybe((wide)elem(a->weight_dtype) * a->k);
+    if (a->scaling) a->scale = out(4 * scales(a->scaling, a->scale_layout, a->m, a->k, 1, or_(a->block_k, 128), a->ld_scale));
+    if (a->scaling) a->scale_ub = maybe(4);
+}
+
+static void silu_mul_quant_fill(void *p)
+{
+    oct_silu_mul_quant_args *a = p;
+    a->scaling = byte() < 100 ? 0 : constant(5); a->rule = constant(2); a->scale_layout = constant(2); a->flags = byte() < 250 ? 0 : constant(3);
+    a->m = extent(); a->k = extent(); a->block_k = extent();
+    a->x_dtype = dtype(OCT_F32, OCT_BF16); a->y_dtype = out_type();
+    a->ld_gate = stride(a->k); a->ld_up = stride(a->k); a->ldy = stride(a->k);
+    a->ld_scale = stride(a->scaling == OCT_SCALE_ROW ? a->m : 4);
+}
+static void silu_mul_quant_give(void *p)
+{
+    oct_silu_mul_quant_args *a = p;
+    small(a->m, a->k, 1, 1);
+    a->gate = in(elem(a->x_dtype) * matrix(1, 0, a->m, a->ld_gate, a->k));
+    a->up = in(elem(a->x_dtype) * matrix(1, 0, a->m, a->ld_up, a->k));
+    a->y = out(elem(a->y_dtype) * matrix(1, 0, a->m, a->ldy, a->k));
+    if (a->scaling) a->scale = out(4 * scales(a->scaling, a->scale_layout, a->m, a->k, 1, or_(a->block_k, 128), a->ld_scale));
+    if (a->scaling) a->scale_ub = maybe(4);
+}
+
 /* A cache in its own allocation, so that its size field, too, can lie. */
 static oct_kv *kv_fill(void)
 {
@@ -340,8 +389,8 @@ typedef struct fuzz_op {
 #define OP(op)                                                                                                        \
     { (int64_t)sizeof(oct_##op##_args), (int64_t)offsetof(oct_##op##_args, on), op##_run, op##_check, op##_choice,    \
       op##_scratch, op##_fill, op##_give }
-CALLS(quant) CALLS(dequant) CALLS(gemm) CALLS(rope_kv) CALLS(kv_dequant) CALLS(attn)
-static const fuzz_op ops[] = { OP(quant), OP(dequant), OP(gemm), OP(rope_kv), OP(kv_dequant), OP(attn) };
+CALLS(quant) CALLS(dequant) CALLS(gemm) CALLS(norm_quant) CALLS(silu_mul_quant) CALLS(rope_kv) CALLS(kv_dequant) CALLS(attn)
+static const fuzz_op ops[] = { OP(quant), OP(dequant), OP(gemm), OP(norm_quant), OP(silu_mul_quant), OP(rope_kv), OP(kv_dequant), OP(attn) };
 
 static void backward(void *ctx, int64_t n, oct_body *body, void *arg)
 {
