@@ -47,7 +47,7 @@ plant src/core/run.c          '#include "isa/avx2/num.h"'          "core -> isa/
 plant src/core/run.c          '#include "../../llama/plain.h"'     "core -> llama/plain.h"
 plant src/core/cpu.c          '#include <omp.h>'                   "only libc"
 plant src/core/cpu.c          '# include	OTHER_HEADER'          "neither <name>"
-plant src/isa/avx2/num.h      '#include "core/core.h"'             "isa/avx2 -> core/core.h"
+plant src/isa/avx2/num.h      '#include "kernels.def"'             "isa/avx2 -> kernels.def"
 plant src/isa/avx2/num.h      '#include "isa/sm90/tile.h"'         "isa/avx2 -> isa/sm90/tile.h"
 plant src/isa/avx2/num.h      '#include "alpha/alpha_avx2.h"'      "isa/avx2 -> alpha"
 plant src/alpha/alpha.c       '#include "beta/beta.h"'             "op alpha -> src/beta/beta.h"

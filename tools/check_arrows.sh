@@ -2,7 +2,7 @@
 # check_arrows.sh [TREE]: fails when an #include points sideways or up. What may include what:
 #   include/octavo.h                  <stdint.h>
 #   src/core                          octavo.h, core, the two .def, libc
-#   src/isa/<backend>                 core/num, isa/<backend>
+#   src/isa/<backend>                 octavo.h (its constants and descriptors), core, isa/<backend>
 #   src/<op>/<op>.c, <op>_ref.c       octavo.h, core, headers of src/<op> without a backend in their name
 #   src/<op>/<op>_..._<backend>.*     the same, isa/<backend>, headers of src/<op> with that backend in their name
 #   llama                             octavo.h, llama
@@ -41,16 +41,15 @@ refuse() { echo "$file:$line: $1"; bad=$((bad + 1)); }
 check_library() { # the file lies in src/
     local own_dir=${file%/*} own=${file#src/} mine
     own=${own%%/*}
-    if [ "$own" = isa ]; then
-        mine=${own_dir#src/isa/} mine=${mine%%/*}
-        [[ $to == src/core/num/* || $to == src/isa/$mine/* ]] ||
-            refuse "isa/$mine -> ${to#src/}: isa uses core/num and its own backend"
-        return
-    fi
     if [ "$own_dir" = src ]; then refuse "${own} -> $to: the tables include nothing"; return; fi
     [[ $to == include/octavo.h || $to == src/core/* ]] && return
     if [ "$own" = core ]; then
         [[ $to == src/ops.def || $to == src/kernels.def ]] || refuse "core -> ${to#src/}: core uses octavo.h, the tables and libc"
+        return
+    fi
+    if [ "$own" = isa ]; then
+        mine=${own_dir#src/isa/} mine=${mine%%/*}
+        [[ $to == src/isa/$mine/* ]] || refuse "isa/$mine -> ${to#src/}: isa uses octavo.h, core and its own backend"
         return
     fi
     backend_of "$file"; mine=$backend
