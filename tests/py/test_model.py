@@ -59,10 +59,10 @@ def apart(a, b):
     return float(np.sqrt((d**2).mean())), float(np.abs(d).max())
 
 
-def check_logits(results, name, got, want, bf16_rms, bf16_max):
+def check_logits(results, name, got, want, bf16_rms, bf16_max, peer="transformers"):
     rms, top = apart(got, want)
-    results.check(rms <= bf16_rms, f"{name}: root mean square error of the logits {rms:.5f}, transformers in bfloat16 {bf16_rms:.5f}")
-    results.check(top <= bf16_max, f"{name}: largest error of the logits {top:.5f}, transformers in bfloat16 {bf16_max:.5f}")
+    results.check(rms <= bf16_rms, f"{name}: root mean square error of the logits {rms:.5f}, {peer} in bfloat16 {bf16_rms:.5f}")
+    results.check(top <= bf16_max, f"{name}: largest error of the logits {top:.5f}, {peer} in bfloat16 {bf16_max:.5f}")
     return top
 
 
