@@ -105,17 +105,18 @@ static void run(ck_case *c)
 static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t x_dtype, int64_t m, int64_t k)
 {
     enum { N = 6 };
-    const int64_t elem = x_dtype == OCT_BF16 ? 2 : 4;
+    const int64_t elem = x_dtype == OCT_BF16 ? 2 : 4, n = m * k;
     oct_quant_args a[N];
     void *args[N];
+    char *x = ck_bench_mem(b, N * n * elem), *y = ck_bench_mem(b, N * n);
+    float *scale = ck_bench_mem(b, n * 4); /* enough for any scaling */
+    ck_bench_fill(b, x, x_dtype, N * n, 3);
     for (int i = 0; i < N; i++) {
-        void *x = ck_bench_mem(b, m * k * elem);
-        ck_bench_fill(b, x, x_dtype, m * k, 3);
-        a[i] = (oct_quant_args){ .size = sizeof *a, .scaling = scaling, .m = m, .k = k, .x = x, .x_dtype = x_dtype,
-                                 .y = ck_bench_mem(b, m * k), .y_dtype = OCT_F8E4M3FN, .scale = ck_bench_mem(b, m * k / 8) };
+        a[i] = (oct_quant_args){ .size = sizeof *a, .scaling = scaling, .m = m, .k = k, .x = x + i * n * elem, .x_dtype = x_dtype,
+                                 .y = y + i * n, .y_dtype = OCT_F8E4M3FN, .scale = scale };
         args[i] = &a[i];
     }
-    ck_time(b, shape, (double)(elem + 1) * (double)(m * k), 0, N, args);
+    ck_time(b, shape, (double)((elem + 1) * n), 0, N, args);
 }
 
 static void bench(ck_bench *b)
@@ -123,6 +124,8 @@ static void bench(ck_bench *b)
     bench_one(b, "row 2048x4096 bf16", OCT_SCALE_ROW, OCT_BF16, 2048, 4096);
     bench_one(b, "row 2048x4096 f32", OCT_SCALE_ROW, OCT_F32, 2048, 4096);
     bench_one(b, "group 2048x4096 bf16", OCT_SCALE_GROUP, OCT_BF16, 2048, 4096);
+    bench_one(b, "block 2048x4096 bf16", OCT_SCALE_BLOCK, OCT_BF16, 2048, 4096);
+    bench_one(b, "tensor 2048x4096 bf16", OCT_SCALE_TENSOR, OCT_BF16, 2048, 4096);
     bench_one(b, "row 1x4096 bf16", OCT_SCALE_ROW, OCT_BF16, 1, 4096);
 }
 

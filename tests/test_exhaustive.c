@@ -110,7 +110,7 @@ static void near_middles(const char *row)
     verdict(what, wrong, ran ? n : 0);
 }
 
-/* The cases that the proof in src/isa/avx2/quant.h leaves to be tried: scales whose last 20 bits are next to 0, and all
+/* The cases that the proof in src/isa/avx2/quant.h leaves out: scales whose last 20 bits are next to 0, and all
  * values whose quotient is next to a middle, which is 17, 19 .. 31 or 1, 3 .. 15 times a power of two. */
 static void hard_divisors(const char *row)
 {

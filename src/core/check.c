@@ -10,11 +10,11 @@ oct_status oct_check_extent(const char *op, const char *name, int64_t v, int64_t
 
 oct_status oct_check_dtype(const char *op, const char *name, int32_t dtype, const int32_t *list)
 {
-    char ok[128] = "";
-    for (int i = 0, n = 0; list[i]; i++) {
+    for (int i = 0; list[i]; i++)
         if (list[i] == dtype) return OCT_OK;
+    char ok[128] = "";
+    for (int i = 0, n = 0; list[i]; i++)
         n += snprintf(ok + n, sizeof ok - (size_t)n, "%s%s", i ? ", " : "", oct_dtype_str(list[i]));
-    }
     return oct_fail(OCT_E_DTYPE, "%s: %s is %s (%d); supported: %s", op, name, oct_dtype_str(dtype), dtype, ok);
 }
 

@@ -1,7 +1,7 @@
 /* norm_quant_avx2.c - a row at a time: h with the sum of its squares, then h r weight, then rounding or codes. */
 #include "core/core.h"
 #include "core/kernel.h"
-#include "isa/avx2/quant.h"
+#include "isa/avx2/rows.h"
 
 int oct_norm_quant_avx2_fits(const oct_norm_quant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
 

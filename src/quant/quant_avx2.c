@@ -7,127 +7,205 @@
 
 int oct_quant_avx2_fits(const oct_quant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
 
-/* ---- A tile: rows [i0, i1), columns [j0, j1) ---- */
+/* ---- Runs of a row ---- */
+
+INLINE int64_t size_of(const oct_quant_args *a) { return a->x_dtype == OCT_BF16 ? 2 : 4; }
+INLINE const char *x_at(const oct_quant_args *a, int64_t i, int64_t j)
+{
+    return (const char *)a->x + (i * a->ldx + j) * size_of(a);
+}
+INLINE uint8_t *y_at(const oct_quant_args *a, int64_t i, int64_t j) { return (uint8_t *)a->y + i * a->ldy + j; }
+static float ub_of(const oct_quant_args *a) { return a->scale_ub ? *a->scale_ub : INFINITY; }
+
+/* What lies `ahead` bytes behind a run of n elements is going to be read. */
+INLINE void fetch(const oct_quant_args *a, const char *x, int64_t n, int64_t ahead)
+{
+    for (int64_t at = 0; at < n * size_of(a); at += 64) _mm_prefetch(x + ahead + at, _MM_HINT_T0);
+}
+static amax amax_run(const oct_quant_args *a, const char *x, int64_t n)
+{
+    return a->x_dtype == OCT_BF16 ? amax_of(x, OCT_BF16, n) : amax_of(x, OCT_F32, n);
+}
+static uint32_t encode_run(const oct_quant_args *a, const char *x, int64_t n, uint8_t *y, const coder *c, const char *next)
+{
+    return a->x_dtype == OCT_BF16 ? encode(x, OCT_BF16, n, y, c, next) : encode(x, OCT_F32, n, y, c, next);
+}
+
+/* ---- Rows [i0, i1), columns [j0, j1) that share a scale ---- */
 
 typedef struct tile { int64_t i0, i1, j0, j1; } tile;
 
-INLINE const void *x_at(const oct_quant_args *a, int64_t i, int64_t j)
+static amax amax_of_tile(const oct_quant_args *a, tile t, int64_t ahead)
 {
-    return (const char *)a->x + (i * a->ldx + j) * (a->x_dtype == OCT_BF16 ? 2 : 4);
-}
-
-static amax amax_of_tile(const oct_quant_args *a, tile t)
-{
-    const int64_t n = t.j1 - t.j0;
     amax m = { 0, 0 };
     for (int64_t i = t.i0; i < t.i1; i++) {
-        const void *x = x_at(a, i, t.j0);
-        m = amax_of_both(m, a->x_dtype == OCT_BF16 ? amax_of(x, OCT_BF16, n) : amax_of(x, OCT_F32, n));
+        fetch(a, x_at(a, i, t.j0), t.j1 - t.j0, ahead);
+        m = amax_of_both(m, amax_run(a, x_at(a, i, t.j0), t.j1 - t.j0));
     }
     return m;
 }
-
-static void encode_tile(const oct_quant_args *a, tile t, const coder *c)
+static void encode_tile(const oct_quant_args *a, tile t, const coder *c, int64_t ahead)
 {
-    const int64_t n = t.j1 - t.j0;
     for (int64_t i = t.i0; i < t.i1; i++) {
-        uint8_t *y = (uint8_t *)a->y + i * a->ldy + t.j0;
-        if (a->x_dtype == OCT_BF16) encode(x_at(a, i, t.j0), OCT_BF16, n, y, c);
-        else encode(x_at(a, i, t.j0), OCT_F32, n, y, c);
+        fetch(a, x_at(a, i, t.j0), t.j1 - t.j0, ahead);
+        encode_run(a, x_at(a, i, t.j0), t.j1 - t.j0, y_at(a, i, t.j0), c, 0);
     }
 }
 
-static float ub_of(const oct_quant_args *a) { return a->scale_ub ? *a->scale_ub : INFINITY; }
+/* ---- Scalings: each is given its share of the matrix ---- */
 
-static void code_scope(const oct_quant_args *a, tile t, float *scale)
+static void given(const oct_quant_args *a, tile t, const float *scale)
 {
-    coder c;
-    if (a->flags & OCT_QUANT_SCALE_GIVEN) c = coder_given(*scale);
-    else *scale = coder_of(a->rule, amax_of_tile(a, t), ub_of(a), &c);
-    encode_tile(a, t, &c);
+    const coder c = coder_given(*scale);
+    encode_tile(a, t, &c, AHEAD);
 }
 
-/* ---- The matrix as a grid of cells (scopes; tiles of a tensor), cut into tasks of task_rows x task_cols cells ---- */
+static void rows(const oct_quant_args *a, int64_t i0, int64_t i1)
+{
+    amax m = amax_run(a, x_at(a, i0, 0), a->k);
+    for (int64_t i = i0; i < i1; i++) {
+        const char *next = i + 1 < i1 ? x_at(a, i + 1, 0) : 0;
+        coder c;
+        a->scale[i] = coder_of(a->rule, m, ub_of(a), &c);
+        const uint32_t any = encode_run(a, x_at(a, i, 0), a->k, y_at(a, i, 0), &c, next);
+        m = any <= F32_INF_BITS ? (amax){ any, any } : amax_run(a, next, a->k);
+    }
+}
 
-enum { TASK = 1 << 16 }; /* elements: with fewer, another thread costs more than it gives */
+/* Groups [g0, g1) of a row: scales first, so that no group waits for its own. */
+static void groups(const oct_quant_args *a, int64_t i, int64_t g0, int64_t g1)
+{
+    enum { SOME = 32 };
+    const int64_t bk = a->block_k;
+    const float ub = ub_of(a);
+    coder c[SOME];
+    for (; g0 < g1; g0 += SOME) {
+        const int64_t n = oct_min(SOME, g1 - g0);
+        for (int64_t g = 0; g < n; g++) {
+            const int64_t j = (g0 + g) * bk, run = oct_min(bk, a->k - j);
+            fetch(a, x_at(a, i, j), run, AHEAD);
+            const float s = coder_of(a->rule, amax_run(a, x_at(a, i, j), run), ub, &c[g]);
+            a->scale[a->scale_layout == OCT_MN_MAJOR ? (g0 + g) * a->ld_scale + i : i * a->ld_scale + g0 + g] = s;
+        }
+        for (int64_t g = 0; g < n; g++) {
+            const int64_t j = (g0 + g) * bk;
+            encode_run(a, x_at(a, i, j), oct_min(bk, a->k - j), y_at(a, i, j), &c[g], 0);
+        }
+    }
+}
+
+static void block(const oct_quant_args *a, tile t, float *scale)
+{
+    coder c;
+    *scale = coder_of(a->rule, amax_of_tile(a, t, 0), ub_of(a), &c);
+    encode_tile(a, t, &c, (t.j1 - t.j0) * size_of(a)); /* the block to the right comes next */
+}
+
+/* ---- The matrix as a grid of cells of bm x bk elements, cut into tasks of task_rows x task_cols cells ---- */
+
+enum { TASK = 1 << 17 }; /* elements: with fewer, another thread costs more than it gives */
 
 typedef struct job {
     const oct_quant_args *a;
-    int64_t bm, bk, rows, cols, task_rows, task_cols;
+    int64_t bm, bk, rows, cols, task_rows, task_cols, tasks;
     coder tensor;
-    _Atomic uint32_t any, number;
+    _Atomic uint32_t any, number; /* amax of the tensor so far */
 } job;
 
-static int64_t cut(job *g, const oct_quant_args *a, int64_t bm, int64_t bk)
+static void cut(job *g, const oct_quant_args *a, int64_t bm, int64_t bk)
 {
     g->a = a;
-    g->bm = oct_max(bm, 1);
-    g->bk = oct_max(bk, 1);
-    g->rows = oct_cdiv(a->m, g->bm);
-    g->cols = oct_cdiv(a->k, g->bk);
-    if (a->scaling == OCT_SCALE_ROW) g->cols = 1; /* a row of no elements has a scale, too */
-    if (!g->cols) return 0;
-    g->task_cols = oct_min(g->cols, oct_max(1, TASK / g->bm / g->bk));
-    g->task_rows = g->task_cols < g->cols ? 1 : oct_max(1, TASK / g->bm / oct_max(a->k, 1));
-    return oct_cdiv(g->rows, g->task_rows) * oct_cdiv(g->cols, g->task_cols);
+    g->bm = bm;
+    g->bk = bk;
+    g->rows = oct_cdiv(a->m, bm);
+    g->cols = oct_cdiv(a->k, bk);
+    g->task_cols = oct_max(1, oct_min(g->cols, TASK / bm / bk));
+    g->task_rows = g->task_cols < g->cols ? 1 : oct_max(1, TASK / bm / oct_max(a->k, 1));
+    g->tasks = oct_cdiv(g->rows, g->task_rows) * oct_cdiv(g->cols, g->task_cols);
 }
 
-typedef void on_cell(job *g, tile t, int64_t r, int64_t c);
-INLINE void each_cell(job *g, int64_t task, on_cell *body)
+typedef struct span { int64_t r0, r1, c0, c1; } span; /* of cells */
+static span span_of(const job *g, int64_t task)
 {
-    const oct_quant_args *a = g->a;
-    const int64_t across = oct_cdiv(g->cols, g->task_cols);
-    const int64_t r0 = task / across * g->task_rows, c0 = task % across * g->task_cols;
-    for (int64_t r = r0; r < oct_min(g->rows, r0 + g->task_rows); r++)
-        for (int64_t c = c0; c < oct_min(g->cols, c0 + g->task_cols); c++)
-            body(g, (tile){ r * g->bm, oct_min(a->m, (r + 1) * g->bm), c * g->bk, oct_min(a->k, (c + 1) * g->bk) }, r, c);
+    const int64_t across = oct_cdiv(g->cols, g->task_cols), r = task / across * g->task_rows, c = task % across * g->task_cols;
+    return (span){ r, oct_min(g->rows, r + g->task_rows), c, oct_min(g->cols, c + g->task_cols) };
+}
+static tile tile_of(const job *g, int64_t r, int64_t c)
+{
+    return (tile){ r * g->bm, oct_min(g->a->m, (r + 1) * g->bm), c * g->bk, oct_min(g->a->k, (c + 1) * g->bk) };
 }
 
-INLINE void scope_cell(job *g, tile t, int64_t r, int64_t c)
+static void scopes(void *p, int64_t task)
 {
+    const job *g = p;
     const oct_quant_args *a = g->a;
-    const int64_t at = a->scaling == OCT_SCALE_ROW ? r : a->scale_layout == OCT_MN_MAJOR ? c * a->ld_scale + r : r * a->ld_scale + c;
-    code_scope(a, t, &a->scale[at]);
+    const span s = span_of(g, task);
+    if (a->scaling == OCT_SCALE_ROW && !(a->flags & OCT_QUANT_SCALE_GIVEN)) {
+        rows(a, s.r0, s.r1);
+        return;
+    }
+    for (int64_t r = s.r0; r < s.r1; r++) {
+        if (a->scaling == OCT_SCALE_GROUP && !(a->flags & OCT_QUANT_SCALE_GIVEN)) {
+            groups(a, r, s.c0, s.c1);
+            continue;
+        }
+        for (int64_t c = s.c0; c < s.c1; c++) {
+            float *scale = &a->scale[a->scaling == OCT_SCALE_ROW          ? r
+                                     : a->scale_layout == OCT_MN_MAJOR ? c * a->ld_scale + r
+                                                                          : r * a->ld_scale + c];
+            if (a->flags & OCT_QUANT_SCALE_GIVEN) given(a, tile_of(g, r, c), scale);
+            else block(a, tile_of(g, r, c), scale);
+        }
+    }
 }
-static void scopes(void *g, int64_t task) { each_cell(g, task, scope_cell); }
 
 static void atomic_max(_Atomic uint32_t *at, uint32_t v)
 {
     uint32_t old = atomic_load(at);
     while (old < v && !atomic_compare_exchange_weak(at, &old, v)) {}
 }
-INLINE void amax_cell(job *g, tile t, int64_t r, int64_t c)
+static void tensor_amax(void *p, int64_t task)
 {
-    (void)r; (void)c;
-    const amax m = amax_of_tile(g->a, t);
+    job *g = p;
+    const span s = span_of(g, task);
+    amax m = { 0, 0 };
+    for (int64_t r = s.r0; r < s.r1; r++)
+        for (int64_t c = s.c0; c < s.c1; c++) m = amax_of_both(m, amax_of_tile(g->a, tile_of(g, r, c), AHEAD));
     atomic_max(&g->any, m.any);
     atomic_max(&g->number, m.number);
 }
-static void tensor_amax(void *g, int64_t task) { each_cell(g, task, amax_cell); }
-
-INLINE void encode_cell(job *g, tile t, int64_t r, int64_t c)
+static void tensor_encode(void *p, int64_t task)
 {
-    (void)r; (void)c;
-    encode_tile(g->a, t, &g->tensor);
+    const job *g = p;
+    const span s = span_of(g, task);
+    for (int64_t r = s.r0; r < s.r1; r++)
+        for (int64_t c = s.c0; c < s.c1; c++) encode_tile(g->a, tile_of(g, r, c), &g->tensor, AHEAD);
 }
-static void tensor_encode(void *g, int64_t task) { each_cell(g, task, encode_cell); }
+
+static void tensor(const oct_quant_args *a)
+{
+    job g = { 0 };
+    cut(&g, a, 1, oct_max(1, oct_min(a->k, TASK)));
+    if (a->flags & OCT_QUANT_SCALE_GIVEN) g.tensor = coder_given(*a->scale);
+    else {
+        oct_parallel(&a->on, g.tasks, tensor_amax, &g);
+        *a->scale = coder_of(a->rule, (amax){ g.any, g.number }, ub_of(a), &g.tensor);
+    }
+    oct_parallel(&a->on, g.tasks, tensor_encode, &g);
+}
 
 oct_status oct_quant_avx2(const oct_quant_args *a)
 {
+    const int by_row = a->scaling == OCT_SCALE_ROW;
     job g = { 0 };
-    switch (a->scaling) {
-    case OCT_SCALE_TENSOR: {
-        const int64_t tasks = cut(&g, a, 1, oct_min(a->k, TASK));
-        if (a->flags & OCT_QUANT_SCALE_GIVEN) g.tensor = coder_given(*a->scale);
-        else {
-            oct_parallel(&a->on, tasks, tensor_amax, &g);
-            *a->scale = coder_of(a->rule, (amax){ g.any, g.number }, ub_of(a), &g.tensor);
-        }
-        oct_parallel(&a->on, tasks, tensor_encode, &g);
-        return OCT_OK;
+    coder none;
+    if (a->scaling == OCT_SCALE_TENSOR) tensor(a);
+    else if (!a->k) /* a row of no elements has a scale, too */
+        for (int64_t i = 0; by_row && !(a->flags & OCT_QUANT_SCALE_GIVEN) && i < a->m; i++)
+            a->scale[i] = coder_of(a->rule, (amax){ 0, 0 }, ub_of(a), &none);
+    else {
+        cut(&g, a, a->scaling == OCT_SCALE_BLOCK ? a->block_m : 1, by_row ? a->k : a->block_k);
+        oct_parallel(&a->on, g.tasks, scopes, &g);
     }
-    case OCT_SCALE_ROW:   oct_parallel(&a->on, cut(&g, a, 1, a->k), scopes, &g); return OCT_OK;
-    case OCT_SCALE_GROUP: oct_parallel(&a->on, cut(&g, a, 1, a->block_k), scopes, &g); return OCT_OK;
-    default:              oct_parallel(&a->on, cut(&g, a, a->block_m, a->block_k), scopes, &g); return OCT_OK;
-    }
+    return OCT_OK;
 }

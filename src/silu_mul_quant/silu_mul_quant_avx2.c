@@ -2,7 +2,7 @@
 #include "core/core.h"
 #include "core/kernel.h"
 #include "isa/avx2/math.h"
-#include "isa/avx2/quant.h"
+#include "isa/avx2/rows.h"
 
 int oct_silu_mul_quant_avx2_fits(const oct_silu_mul_quant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
 

@@ -67,13 +67,6 @@ INLINE __m256i sign_bytes(__m256 a, __m256 b, __m256 c, __m256 d)
     return _mm256_and_si256(pack_f32x32(a, b, c, d), _mm256_set1_epi8((char)0x80));
 }
 
-/* 32 f32, none above 464 in magnitude and none NaN -> 32 codes in order, nearest even. */
-INLINE __m256i f32x32_to_f8e4m3fn_inrange(__m256 a, __m256 b, __m256 c, __m256 d)
-{
-    const __m256i mag = magnitudes_to_f8e4m3fn(f32x8_abs(a), f32x8_abs(b), f32x8_abs(c), f32x8_abs(d));
-    return unpack_order(_mm256_or_si256(mag, sign_bytes(a, b, c, d)));
-}
-
 /* 32 f32 -> 32 codes in order, nearest even, saturating, NaN gives 0x7F. */
 INLINE __m256i f32x32_to_f8e4m3fn(__m256 a, __m256 b, __m256 c, __m256 d)
 {

@@ -80,22 +80,29 @@ INLINE amax amax_of(const void *x, int32_t dtype, int64_t n)
 typedef enum coder_way { DIVIDE_PLAIN, MULTIPLY_PLAIN, DIVIDE, MULTIPLY } coder_way;
 typedef struct coder {
     coder_way way;
-    float factor; /* divisor or multiplier */
-    float inv;    /* DIVIDE: 1 / factor */
+    float factor;      /* divisor s (DIVIDE_PLAIN) or multiplier */
+    float rest;        /* DIVIDE: factor + rest is 1 / s */
+    uint32_t own_amax; /* the values' amax, when its code is 126 */
 } coder;
 
-/* DIVIDE computes q1 = q0 + (x - q0 s) r with q0 = x r and r = 1 / s, each operation rounded once, instead of x / s. Its
- * code is that of RN(x / s), RN being rounding to f32:
- *   Before its last rounding q1 is v + e, v = x / s, |e| <= 4.01 u^2 v (r is off by a relative u, q0 by 2 u, the
- *   remainder by u): at most 8.02 2^-24 in units of half an ulp of v. The codes of RN(v) and RN(v + e) differ only when
- *   a number B, where RN steps onto or off a middle M between two codes, lies between v and v + e. M has at most 5
- *   significant bits, so that B in those units is an H = 2^20 h +- 1. With X, S the 24-bit integers of x and s,
- *   v = X 2^k / S, k >= 24, and d = X 2^k - H S is an integer, |d| <= 8.02 2^-24 S <= 8. Modulo 2^20, d = -+S: only an S
- *   whose last 20 bits are within 8 of 0 can do that. For S = 0 modulo 2^20, d = 0: v would be B, but an odd H of 25 bits
- *   does not divide X 2^k. The other 128 values of S, with all their H and X, are tried by tests/test_exhaustive.c.
- * x is a magnitude, since the remainder may be +0 where x is -0. Nothing under- or overflows where v >= 2^-11, and
- * 2^-18 < s < 2^120; smaller v have code 0 either way. */
-INLINE coder coder_given(float scale) { return (coder){ DIVIDE_PLAIN, scale, 0 }; }
+/* DIVIDE computes q = x r1 + x r2 with r1 = 1 / s and r2 = (1 - s r1) r1 (the parenthesis by fma, so exact), each operation
+ * rounded once, instead of x / s. Its code is that of RN(x / s), RN being rounding to f32:
+ *   Before its last rounding q is v + e, v = x / s, |e| <= 3.1 u^2 v (r1 + r2 is off by a relative 2.01 u^2, x r2 by u of
+ *   itself): at most 6.2 2^-24 in units of half an ulp of v. The codes of RN(v) and RN(v + e) differ only when a number B,
+ *   where RN steps onto or off a middle M between two codes, lies between v and v + e. M has at most 5 significant bits, so
+ *   that B in those units is an H = 2^20 h +- 1. With X, S the 24-bit integers of x and s, v = X 2^k / S, k >= 24, and
+ *   d = X 2^k - H S is an integer, |d| <= 6.2 2^-24 S <= 6. Modulo 2^20, d = -+S: only an S whose last 20 bits are within 6
+ *   of 0 can do that; easy_divisor leaves these out. S = 0 modulo 2^20 is none: d = 0, v would be B, but an odd H of 25 bits
+ *   does not divide X 2^k.
+ * x is a magnitude, since the sum may be +0 where x is -0. r2 is normal for s <= 2^100, and v < 2^-11 have code 0 either
+ * way. tests/test_exhaustive.c tries what is left out, where this does go wrong. */
+INLINE int easy_divisor(float s)
+{
+    const uint32_t bits = oct_f32_bits(s);
+    return s <= 0x1p100f && (!(bits & 0xfffff) || ((bits + 8) & 0xfffff) > 16);
+}
+
+INLINE coder coder_given(float scale) { return (coder){ DIVIDE_PLAIN, scale, 0, 0 }; }
 
 /* The stored scale by rule, and the coder for the scope that a is the amax of. */
 INLINE float coder_of(int32_t rule, amax a, float ub, coder *c)
@@ -103,23 +110,26 @@ INLINE float coder_of(int32_t rule, amax a, float ub, coder *c)
     float factor;
     const float number = oct_f32_from_bits(a.number), s = oct_scale_of(rule, number, ub, &factor);
     const int own = a.any < F32_INF_BITS && !(ub < number);
-    if (rule != OCT_RULE_MIN) *c = (coder){ own ? MULTIPLY : MULTIPLY_PLAIN, factor, 0 };
-    else *c = (coder){ own ? DIVIDE : DIVIDE_PLAIN, s, 1.0f / s };
+    if (rule != OCT_RULE_MIN) *c = (coder){ own ? MULTIPLY : MULTIPLY_PLAIN, factor, 0, 0 };
+    else if (own && easy_divisor(s)) {
+        const float r = 1.0f / s;
+        *c = (coder){ DIVIDE, r, __builtin_fmaf(-s, r, 1.0f) * r, 0 };
+    } else *c = (coder){ DIVIDE_PLAIN, s, 0, 0 };
+    if (c->way >= DIVIDE && number > (rule == OCT_RULE_MIN ? OCT_SCALE_MIN * OCT_F8E4M3FN_MAX : OCT_AMAX_MIN)) c->own_amax = a.any;
     return s;
 }
 
-/* ---- encode ---- */
+/* ---- encode 32 ---- */
 
-INLINE __m256 scaled(__m256 x, coder_way way, __m256 factor, __m256 inv)
+INLINE __m256 scaled(__m256 x, coder_way way, __m256 factor, __m256 rest)
 {
     if (way == DIVIDE_PLAIN) return _mm256_div_ps(x, factor);
-    if (way != DIVIDE) return _mm256_mul_ps(x, factor);
-    const __m256 q = _mm256_mul_ps(x, inv);
-    return _mm256_fmadd_ps(_mm256_fnmadd_ps(q, factor, x), inv, q);
+    const __m256 p = _mm256_mul_ps(x, way == DIVIDE ? rest : factor);
+    return way == DIVIDE ? _mm256_fmadd_ps(x, factor, p) : p;
 }
 
-/* 32 bf16, scaled none above 464 and none NaN: the even and the odd elements are a shift and a mask away from f32. */
-INLINE __m256i encode32_bf16(const uint16_t *x, coder_way way, __m256 factor, __m256 inv)
+/* bf16, scaled none above 464 and none NaN: the even and the odd elements are a shift and a mask away from f32. */
+INLINE __m256i encode32_bf16(const uint16_t *x, coder_way way, __m256 factor, __m256 rest)
 {
     __m256i h[2], w[2];
     for (int i = 0; i < 2; i++) {
@@ -127,8 +137,8 @@ INLINE __m256i encode32_bf16(const uint16_t *x, coder_way way, __m256 factor, __
         const __m256i mag = _mm256_and_si256(h[i], _mm256_set1_epi16(0x7fff));
         const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(mag, 16));
         const __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(mag, _mm256_set1_epi32((int)0xffff0000)));
-        w[i] = f8e4m3fn_codes(_mm256_packs_epi32(f8e4m3fn_steps(scaled(even, way, factor, inv)),
-                                                 f8e4m3fn_steps(scaled(odd, way, factor, inv))));
+        w[i] = f8e4m3fn_codes(_mm256_packs_epi32(f8e4m3fn_steps(scaled(even, way, factor, rest)),
+                                                 f8e4m3fn_steps(scaled(odd, way, factor, rest))));
     }
     const __m256i order = _mm256_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15,
                                            0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
@@ -137,107 +147,150 @@ INLINE __m256i encode32_bf16(const uint16_t *x, coder_way way, __m256 factor, __
     return _mm256_permute4x64_epi64(_mm256_or_si256(mag, sign), 0xd8);
 }
 
-INLINE __m256i encode32(const void *x, int32_t dtype, int64_t at, coder_way way, __m256 factor, __m256 inv)
+INLINE __m256i encode32(const void *x, int32_t dtype, int64_t at, coder_way way, __m256 factor, __m256 rest)
 {
     __m256 v[4], q[4];
-    if (dtype == OCT_BF16 && way >= DIVIDE) return encode32_bf16((const uint16_t *)x + at, way, factor, inv);
+    if (dtype == OCT_BF16 && way >= DIVIDE) return encode32_bf16((const uint16_t *)x + at, way, factor, rest);
     for (int i = 0; i < 4; i++) {
         v[i] = load_8(x, dtype, at + 8 * i);
-        q[i] = scaled(way >= DIVIDE ? f32x8_abs(v[i]) : v[i], way, factor, inv);
+        q[i] = scaled(way >= DIVIDE ? f32x8_abs(v[i]) : v[i], way, factor, rest);
     }
     if (way < DIVIDE) return f32x32_to_f8e4m3fn(q[0], q[1], q[2], q[3]);
     return unpack_order(_mm256_or_si256(magnitudes_to_f8e4m3fn(q[0], q[1], q[2], q[3]), sign_bytes(v[0], v[1], v[2], v[3])));
 }
 
-INLINE void encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c, coder_way way)
+/* ---- Long runs of bf16 ---- */
+
+/* Where codes are normal (8 and above), halving x lowers its code by 8. So for a given scale the code follows from the
+ * exponent and the 7 bits m of the mantissa: code = 8 exponent + f(m). f rises by at most 8 over the 128 values of m, and
+ * never twice within 8; so in each of 16 segments it is base[m / 8], and one more for m > last[m / 8]. All in bytes:
+ *   u = max(bits of |x| - start, 0), with start 19 octaves below amax (code 126): a value below it has code 0, and u = 0
+ *   sum = u / 16 + (base[] - m / 16) + (m > last[])
+ *   code = max(sum - 120, 0), wrong only where it lies between 0 and 8 or should: there zero < sum < 128. */
+typedef struct segments {
+    __m256i base, last;  /* 16 bytes, twice */
+    __m256i start, zero; /* words; bytes */
+} segments;
+
+/* The low words of 16 qwords as bytes, in order. */
+INLINE __m128i qwords_to_bytes(const __m256i *q)
 {
-    const __m256 factor = _mm256_set1_ps(c->factor), inv = _mm256_set1_ps(c->inv);
+    const __m256i w = _mm256_packus_epi32(_mm256_packus_epi32(q[0], q[1]), _mm256_packus_epi32(q[2], q[3]));
+    const __m256i b = _mm256_packus_epi16(w, w);
+    return _mm_unpacklo_epi16(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
+}
+
+/* From the codes of all m, four octaves below amax. */
+INLINE segments segments_of(uint32_t own_amax, coder_way way, __m256 factor, __m256 rest)
+{
+    const int exponent = (int)(own_amax >> 23);
+    __m256i base[4], above[4], m = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    uint16_t x[128];
+    m = _mm256_add_epi16(m, _mm256_set1_epi16((short)((exponent - 4) << 7)));
+    for (int i = 0; i < 8; i++) _mm256_storeu_si256((__m256i *)(x + 16 * i), _mm256_add_epi16(m, _mm256_set1_epi16((short)(16 * i))));
+    for (int i = 0; i < 4; i++) { /* a segment is a qword: its first code, and how much all 8 lie above it */
+        const __m256i f = encode32_bf16(x + 32 * i, way, factor, rest);
+        base[i] = _mm256_and_si256(f, _mm256_set1_epi64x(0xff));
+        above[i] = _mm256_sub_epi64(_mm256_sad_epu8(f, _mm256_setzero_si256()), _mm256_slli_epi64(base[i], 3));
+    }
+    const __m128i first = qwords_to_bytes(base);
+    const __m128i m_16 = _mm_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    const __m128i end = _mm_setr_epi8(7, 15, 23, 31, 39, 47, 55, 63, 71, 79, 87, 95, 103, 111, 119, 127);
+    return (segments){ _mm256_broadcastsi128_si256(_mm_sub_epi8(first, m_16)),
+                       _mm256_broadcastsi128_si256(_mm_sub_epi8(end, qwords_to_bytes(above))),
+                       _mm256_set1_epi16((short)((exponent - 19) << 7)), _mm256_broadcastb_epi8(first) };
+}
+
+/* *wrong: bytes that are not 0 where the code may be. */
+INLINE __m256i encode32_segments(const uint16_t *x, const segments *s, __m256i *wrong)
+{
+    const __m256i h0 = _mm256_loadu_si256((const __m256i *)x), h1 = _mm256_loadu_si256((const __m256i *)(x + 16));
+    const __m256i low15 = _mm256_set1_epi16(0x7fff), low7 = _mm256_set1_epi16(0x7f);
+    const __m256i u0 = _mm256_subs_epu16(_mm256_and_si256(h0, low15), s->start);
+    const __m256i u1 = _mm256_subs_epu16(_mm256_and_si256(h1, low15), s->start);
+    const __m256i m = _mm256_packus_epi16(_mm256_and_si256(u0, low7), _mm256_and_si256(u1, low7));
+    const __m256i u_16 = _mm256_packus_epi16(_mm256_srli_epi16(u0, 4), _mm256_srli_epi16(u1, 4));
+    const __m256i segment = _mm256_and_si256(_mm256_srli_epi16(m, 3), _mm256_set1_epi8(15));
+    const __m256i step = _mm256_cmpgt_epi8(m, _mm256_shuffle_epi8(s->last, segment)); /* -1 */
+    const __m256i sum = _mm256_sub_epi8(_mm256_add_epi8(u_16, _mm256_shuffle_epi8(s->base, segment)), step);
+    /* 127 - zero > sum - zero - 1 >= 0, unsigned */
+    const __m256i above = _mm256_sub_epi8(_mm256_sub_epi8(sum, s->zero), _mm256_set1_epi8(1));
+    *wrong = _mm256_or_si256(*wrong, _mm256_subs_epu8(_mm256_sub_epi8(_mm256_set1_epi8(127), s->zero), above));
+    const __m256i mag = _mm256_subs_epu8(sum, _mm256_set1_epi8(120));
+    const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(h0, h1), _mm256_set1_epi8((char)0x80));
+    return _mm256_permute4x64_epi64(_mm256_or_si256(mag, sign), 0xd8);
+}
+
+/* ---- encode ---- */
+
+/* While a run is encoded, the amax of the run that comes next is taken and what lies AHEAD bytes behind it is fetched: one
+ * steady stream from memory instead of turns of waiting and computing. */
+enum { AHEAD = 12 << 10 };
+typedef struct follower { const char *next; __m256i max[2]; } follower; /* next: NULL, or a run as long as this one */
+
+INLINE void follow(follower *f, int32_t dtype, int64_t at)
+{
+    if (!f->next) return;
+    for (int i = 0; i < (dtype == OCT_BF16 ? 1 : 2); i++) { /* 64 bytes: 32 bf16, or half as many f32 */
+        const char *p = f->next + at * (dtype == OCT_BF16 ? 2 : 4) + 64 * i;
+        _mm_prefetch(p + AHEAD, _MM_HINT_T0);
+        for (int j = 0; j < 2; j++)
+            f->max[j] = max_of_both(f->max[j], magnitudes(_mm256_loadu_si256((const __m256i *)p + j), dtype, 0), dtype);
+    }
+}
+
+enum { LONG = 1024 }; /* from here on the segments are worth their making */
+
+INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c, coder_way way, const void *next)
+{
+    const __m256 factor = _mm256_set1_ps(c->factor), rest = _mm256_set1_ps(c->rest);
     const int64_t size = dtype == OCT_BF16 ? 2 : 4;
+    follower f = { next, { _mm256_setzero_si256(), _mm256_setzero_si256() } };
     int64_t j = 0;
-    for (; j + 32 <= n; j += 32) _mm256_storeu_si256((__m256i *)(y + j), encode32(x, dtype, j, way, factor, inv));
-    if (j == n) return;
+    if (dtype == OCT_BF16 && way >= DIVIDE && n >= LONG && c->own_amax) {
+        const segments s = segments_of(c->own_amax, way, factor, rest);
+        for (; j + 128 <= n; j += 128) {
+            __m256i wrong = _mm256_setzero_si256();
+            for (int i = 0; i < 4; i++) {
+                const int64_t at = j + 32 * i;
+                follow(&f, dtype, at);
+                _mm256_storeu_si256((__m256i *)(y + at), encode32_segments((const uint16_t *)x + at, &s, &wrong));
+            }
+            if (__builtin_expect(_mm256_testz_si256(wrong, wrong), 1)) continue;
+            for (int64_t at = j; at < j + 128; at += 32) _mm256_storeu_si256((__m256i *)(y + at), encode32(x, dtype, at, way, factor, rest));
+        }
+    }
+    for (; j + 32 <= n; j += 32) {
+        follow(&f, dtype, j);
+        _mm256_storeu_si256((__m256i *)(y + j), encode32(x, dtype, j, way, factor, rest));
+    }
+    uint32_t any = 0;
+    if (next) {
+        const uint32_t tail = amax_bits((const char *)next + j * size, dtype, n - j, 0);
+        const __m256i max = max_of_both(f.max[0], f.max[1], dtype);
+        any = dtype == OCT_BF16 ? max_of_u16(max) << 16 : max_of_u32(max);
+        if (tail > any) any = tail;
+    }
+    if (j == n) return any;
     if (n >= 32) { /* some twice: harmless */
-        _mm256_storeu_si256((__m256i *)(y + n - 32), encode32(x, dtype, n - 32, way, factor, inv));
-        return;
+        _mm256_storeu_si256((__m256i *)(y + n - 32), encode32(x, dtype, n - 32, way, factor, rest));
+        return any;
     }
     char in[128] = { 0 }, out[32];
     __builtin_memcpy(in, x, (size_t)(n * size));
-    _mm256_storeu_si256((__m256i *)out, encode32(in, dtype, 0, way, factor, inv));
+    _mm256_storeu_si256((__m256i *)out, encode32(in, dtype, 0, way, factor, rest));
     __builtin_memcpy(y, out, (size_t)n);
+    return any;
 }
 
-INLINE void encode(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c)
+/* Codes of n values. next: NULL, or as many values in memory, whose amax (NaN included) is returned. */
+INLINE uint32_t encode(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c, const void *next)
 {
     switch (c->way) {
-    case DIVIDE_PLAIN:   encode_way(x, dtype, n, y, c, DIVIDE_PLAIN); break;
-    case MULTIPLY_PLAIN: encode_way(x, dtype, n, y, c, MULTIPLY_PLAIN); break;
-    case DIVIDE:         encode_way(x, dtype, n, y, c, DIVIDE); break;
-    default:             encode_way(x, dtype, n, y, c, MULTIPLY); break;
+    case DIVIDE_PLAIN:   return encode_way(x, dtype, n, y, c, DIVIDE_PLAIN, next);
+    case MULTIPLY_PLAIN: return encode_way(x, dtype, n, y, c, MULTIPLY_PLAIN, next);
+    case DIVIDE:         return encode_way(x, dtype, n, y, c, DIVIDE, next);
+    default:             return encode_way(x, dtype, n, y, c, MULTIPLY, next);
     }
-}
-
-/* ---- Rows of computed values: norm_quant, silu_mul_quant ---- */
-
-/* Where a row of values goes. With scaling NONE they are rounded to dtype, else to codes with a scale a row or group. */
-typedef struct row_out {
-    int32_t scaling, rule, layout, dtype;
-    int64_t k, block_k;
-    void *y;
-    int64_t ldy;
-    float *scale;
-    int64_t ld_scale;
-    float ub;
-} row_out;
-#define ROW_OUT(a)                                                                                                     \
-    { (a)->scaling, (a)->rule, (a)->scale_layout, (a)->y_dtype, (a)->k, (a)->block_k, (a)->y, (a)->ldy, (a)->scale,    \
-      (a)->ld_scale, (a)->scale_ub ? *(a)->scale_ub : INFINITY }
-
-enum { ROW_BUF = 8192 }; /* floats of a task's buffer, on its stack */
-
-/* Puts values [j, j + n) of row i into v. A row of k <= ROW_BUF is asked for once, each part at its place in the buffer;
- * a longer one in parts at the buffer's beginning, and twice where an amax has to be known first. */
-typedef void row_fill(const void *ctx, int64_t i, int64_t j, int64_t n, float *v);
-INLINE float *fill_part(const row_out *o, int64_t i, int64_t j, int64_t n, float *buf, row_fill *fill, const void *ctx)
-{
-    float *v = o->k <= ROW_BUF ? buf + j : buf;
-    fill(ctx, i, j, n, v);
-    return v;
-}
-INLINE int64_t part_of(int64_t j, int64_t end) { return end - j < ROW_BUF ? end - j : ROW_BUF; }
-
-/* [j0, j1) share a scale. */
-INLINE void write_codes(const row_out *o, int64_t i, int64_t j0, int64_t j1, float *scale, float *buf, row_fill *fill,
-                        const void *ctx)
-{
-    uint8_t *y = (uint8_t *)o->y + i * o->ldy;
-    const float *v = buf;
-    amax m = { 0, 0 };
-    coder c;
-    for (int64_t j = j0; j < j1; j += ROW_BUF) {
-        v = fill_part(o, i, j, part_of(j, j1), buf, fill, ctx);
-        m = amax_of_both(m, amax_of(v, OCT_F32, part_of(j, j1)));
-    }
-    *scale = coder_of(o->rule, m, o->ub, &c);
-    for (int64_t j = j0; j < j1; j += ROW_BUF) {
-        if (j1 - j0 > ROW_BUF) v = fill_part(o, i, j, part_of(j, j1), buf, fill, ctx);
-        encode(v, OCT_F32, part_of(j, j1), y + j, &c);
-    }
-}
-
-INLINE void write_row(const row_out *o, int64_t i, float *buf, row_fill *fill, const void *ctx)
-{
-    if (o->scaling == OCT_SCALE_ROW) write_codes(o, i, 0, o->k, &o->scale[i], buf, fill, ctx);
-    else if (o->scaling == OCT_SCALE_GROUP)
-        for (int64_t j = 0, g = 0; j < o->k; j += o->block_k, g++)
-            write_codes(o, i, j, o->k - j < o->block_k ? o->k : j + o->block_k,
-                        &o->scale[o->layout == OCT_MN_MAJOR ? g * o->ld_scale + i : i * o->ld_scale + g], buf, fill, ctx);
-    else
-        for (int64_t j = 0; j < o->k; j += ROW_BUF) {
-            const float *v = fill_part(o, i, j, part_of(j, o->k), buf, fill, ctx);
-            for (int64_t e = 0, n = part_of(j, o->k); e < n; e += 8) {
-                const int64_t some = n - e < 8 ? n - e : 8;
-                store_first(o->y, o->dtype, i * o->ldy + j + e, load_first(v, OCT_F32, e, some), some);
-            }
-        }
 }
 #endif
