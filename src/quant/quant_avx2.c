@@ -17,16 +17,16 @@ INLINE const char *x_at(const oct_quant_args *a, int64_t i, int64_t j)
 INLINE uint8_t *y_at(const oct_quant_args *a, int64_t i, int64_t j) { return (uint8_t *)a->y + i * a->ldy + j; }
 static float ub_of(const oct_quant_args *a) { return a->scale_ub ? *a->scale_ub : INFINITY; }
 
-/* What lies `ahead` bytes behind a run of n elements is going to be read. */
+/* n elements that lie `ahead` bytes behind x are going to be read. */
 INLINE void fetch(const oct_quant_args *a, const char *x, int64_t n, int64_t ahead)
 {
-    for (int64_t at = 0; at < n * size_of(a); at += 64) _mm_prefetch(x + ahead + at, _MM_HINT_T0);
+    for (int64_t at = 0; ahead && at < n * size_of(a); at += 64) _mm_prefetch(x + ahead + at, _MM_HINT_T0);
 }
 static amax amax_run(const oct_quant_args *a, const char *x, int64_t n)
 {
     return a->x_dtype == OCT_BF16 ? amax_of(x, OCT_BF16, n) : amax_of(x, OCT_F32, n);
 }
-static uint32_t encode_run(const oct_quant_args *a, const char *x, int64_t n, uint8_t *y, const coder *c, const char *next)
+static uint32_t encode_run(const oct_quant_args *a, const char *x, int64_t n, uint8_t *y, const coder *c, stream next)
 {
     return a->x_dtype == OCT_BF16 ? encode(x, OCT_BF16, n, y, c, next) : encode(x, OCT_F32, n, y, c, next);
 }
@@ -48,7 +48,7 @@ static void encode_tile(const oct_quant_args *a, tile t, const coder *c, int64_t
 {
     for (int64_t i = t.i0; i < t.i1; i++) {
         fetch(a, x_at(a, i, t.j0), t.j1 - t.j0, ahead);
-        encode_run(a, x_at(a, i, t.j0), t.j1 - t.j0, y_at(a, i, t.j0), c, 0);
+        encode_run(a, x_at(a, i, t.j0), t.j1 - t.j0, y_at(a, i, t.j0), c, (stream){ 0, 0 });
     }
 }
 
@@ -57,18 +57,18 @@ static void encode_tile(const oct_quant_args *a, tile t, const coder *c, int64_t
 static void given(const oct_quant_args *a, tile t, const float *scale)
 {
     const coder c = coder_given(*scale);
-    encode_tile(a, t, &c, AHEAD);
+    encode_tile(a, t, &c, ahead_of(a->m - t.i0, a->ldx, size_of(a)));
 }
 
 static void rows(const oct_quant_args *a, int64_t i0, int64_t i1)
 {
     amax m = amax_run(a, x_at(a, i0, 0), a->k);
     for (int64_t i = i0; i < i1; i++) {
-        const char *next = i + 1 < i1 ? x_at(a, i + 1, 0) : 0;
+        const stream next = i + 1 < i1 ? stream_of(a->x, a->x_dtype, i + 1, a->m, a->ldx) : (stream){ 0, 0 };
         coder c;
         a->scale[i] = coder_of(a->rule, m, ub_of(a), &c);
         const uint32_t any = encode_run(a, x_at(a, i, 0), a->k, y_at(a, i, 0), &c, next);
-        m = any <= F32_INF_BITS ? (amax){ any, any } : amax_run(a, next, a->k);
+        m = any <= F32_INF_BITS ? (amax){ any, any } : amax_run(a, next.row, a->k);
     }
 }
 
@@ -77,19 +77,20 @@ static void groups(const oct_quant_args *a, int64_t i, int64_t g0, int64_t g1)
 {
     enum { SOME = 32 };
     const int64_t bk = a->block_k;
+    const int64_t ahead = ahead_of(a->m - i, a->ldx, size_of(a));
     const float ub = ub_of(a);
     coder c[SOME];
     for (; g0 < g1; g0 += SOME) {
         const int64_t n = oct_min(SOME, g1 - g0);
         for (int64_t g = 0; g < n; g++) {
             const int64_t j = (g0 + g) * bk, run = oct_min(bk, a->k - j);
-            fetch(a, x_at(a, i, j), run, AHEAD);
+            fetch(a, x_at(a, i, j), run, ahead);
             const float s = coder_of(a->rule, amax_run(a, x_at(a, i, j), run), ub, &c[g]);
             a->scale[a->scale_layout == OCT_MN_MAJOR ? (g0 + g) * a->ld_scale + i : i * a->ld_scale + g0 + g] = s;
         }
         for (int64_t g = 0; g < n; g++) {
             const int64_t j = (g0 + g) * bk;
-            encode_run(a, x_at(a, i, j), oct_min(bk, a->k - j), y_at(a, i, j), &c[g], 0);
+            encode_run(a, x_at(a, i, j), oct_min(bk, a->k - j), y_at(a, i, j), &c[g], (stream){ 0, 0 });
         }
     }
 }
@@ -98,7 +99,7 @@ static void block(const oct_quant_args *a, tile t, float *scale)
 {
     coder c;
     *scale = coder_of(a->rule, amax_of_tile(a, t, 0), ub_of(a), &c);
-    encode_tile(a, t, &c, (t.j1 - t.j0) * size_of(a)); /* the block to the right comes next */
+    encode_tile(a, t, &c, t.j1 < a->k ? (t.j1 - t.j0) * size_of(a) : 0); /* the block to the right comes next */
 }
 
 /* ---- The matrix as a grid of cells of bm x bk elements, cut into tasks of task_rows x task_cols cells ---- */
@@ -170,7 +171,7 @@ static void tensor_amax(void *p, int64_t task)
     const span s = span_of(g, task);
     amax m = { 0, 0 };
     for (int64_t r = s.r0; r < s.r1; r++)
-        for (int64_t c = s.c0; c < s.c1; c++) m = amax_of_both(m, amax_of_tile(g->a, tile_of(g, r, c), AHEAD));
+        for (int64_t c = s.c0; c < s.c1; c++) m = amax_of_both(m, amax_of_tile(g->a, tile_of(g, r, c), ahead_of(g->a->m - r, g->a->ldx, size_of(g->a))));
     atomic_max(&g->any, m.any);
     atomic_max(&g->number, m.number);
 }
@@ -179,7 +180,7 @@ static void tensor_encode(void *p, int64_t task)
     const job *g = p;
     const span s = span_of(g, task);
     for (int64_t r = s.r0; r < s.r1; r++)
-        for (int64_t c = s.c0; c < s.c1; c++) encode_tile(g->a, tile_of(g, r, c), &g->tensor, AHEAD);
+        for (int64_t c = s.c0; c < s.c1; c++) encode_tile(g->a, tile_of(g, r, c), &g->tensor, ahead_of(g->a->m - r, g->a->ldx, size_of(g->a)));
 }
 
 static void tensor(const oct_quant_args *a)

@@ -15,16 +15,20 @@ INLINE __m256 silu_mul(__m256 gate, __m256 up)
     return _mm256_mul_ps(_mm256_mul_ps(_mm256_max_ps(_mm256_set1_ps(-0x1.fffffep127f), gate), sigmoid), up);
 }
 
+INLINE void fill_typed(const oct_silu_mul_quant_args *a, int32_t dtype, int64_t i, int64_t j, int64_t n, float *v)
+{
+    const stream gate = stream_of(a->gate, dtype, i, a->m, a->ld_gate), up = stream_of(a->up, dtype, i, a->m, a->ld_up);
+    int64_t e = 0;
+    for (; e + 8 <= n; e += 8) _mm256_storeu_ps(v + e, silu_mul(stream_load(&gate, dtype, j + e, 8), stream_load(&up, dtype, j + e, 8)));
+    if (e == n) return;
+    const __m256 y = silu_mul(stream_load(&gate, dtype, j + e, n - e), stream_load(&up, dtype, j + e, n - e));
+    _mm256_maskstore_ps(v + e, first_lanes(n - e), y);
+}
 static void fill(const void *ctx, int64_t i, int64_t j, int64_t n, float *v)
 {
     const oct_silu_mul_quant_args *a = ctx;
-    const int64_t gate = i * a->ld_gate + j, up = i * a->ld_up + j;
-    for (int64_t e = 0; e < n; e += 8) {
-        const int64_t some = oct_min(8, n - e);
-        const __m256 y = silu_mul(load_first(a->gate, a->x_dtype, gate + e, some), load_first(a->up, a->x_dtype, up + e, some));
-        if (some == 8) _mm256_storeu_ps(v + e, y);
-        else _mm256_maskstore_ps(v + e, first_lanes(some), y);
-    }
+    if (a->x_dtype == OCT_BF16) fill_typed(a, OCT_BF16, i, j, n, v);
+    else fill_typed(a, OCT_F32, i, j, n, v);
 }
 
 enum { TASK = 1 << 15 }; /* elements: with fewer, another thread costs more than it gives */

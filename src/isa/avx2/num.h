@@ -94,14 +94,24 @@ INLINE __m128i f32x8_to_f8e4m3fn(__m256 x)
 /* 8 bf16 -> 8 f32, exact. */
 INLINE __m256 bf16_to_f32x8(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
 
-/* 8 f32 -> 8 bf16, nearest even; NaN gives 0x7FC0. */
-INLINE __m128i f32x8_to_bf16(__m256 x)
+/* The bits of 8 f32 that are not NaN, rounded to bf16 (nearest even) in the low words; the high ones are 0. */
+INLINE __m256i f32x8_round_bf16(__m256 x)
 {
     const __m256i u = _mm256_castps_si256(x);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
-    __m256i r = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
-    r = _mm256_blendv_epi8(r, _mm256_set1_epi32(0x7fc0), _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
-    return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0xd8));
+    return _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+}
+/* 16 f32, none NaN -> 16 bf16. */
+INLINE __m256i f32x16_to_bf16_numbers(__m256 a, __m256 b)
+{
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(f32x8_round_bf16(a), f32x8_round_bf16(b)), 0xd8);
+}
+/* 8 f32 -> 8 bf16, nearest even; NaN gives 0x7FC0. */
+INLINE __m128i f32x8_to_bf16(__m256 x)
+{
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    const __m256i r = _mm256_blendv_epi8(f32x8_round_bf16(x), _mm256_set1_epi32(0x7fc0), nan);
+    return _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
 }
 
 /* 8 of f32 or bf16 -> 8 f32. */

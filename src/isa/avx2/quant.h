@@ -4,6 +4,28 @@
 #include "core/num/scale.h"
 #include "isa/avx2/num.h"
 
+/* ---- Streams ---- */
+
+/* A row of a matrix that is read from memory once. The hardware's own prefetch stops at pages; `ahead` bytes further on, in
+ * the rows that follow if there are so many, is what will be read a thousand cycles later. */
+enum { AHEAD = 12 << 10 };
+typedef struct stream {
+    const char *row;
+    int64_t ahead;
+} stream;
+INLINE int64_t ahead_of(int64_t rows, int64_t ld, int64_t size) { return rows > 1 && (rows - 1) * ld * size >= AHEAD ? AHEAD : 0; }
+INLINE stream stream_of(const void *p, int32_t dtype, int64_t i, int64_t m, int64_t ld)
+{
+    const int64_t size = dtype == OCT_BF16 ? 2 : 4;
+    return (stream){ (const char *)p + i * ld * size, ahead_of(m - i, ld, size) };
+}
+/* n <= 8 elements from j on. */
+INLINE __m256 stream_load(const stream *s, int32_t dtype, int64_t j, int64_t n)
+{
+    _mm_prefetch(s->row + s->ahead + j * (dtype == OCT_BF16 ? 2 : 4), _MM_HINT_T0);
+    return load_first(s->row, dtype, j, n);
+}
+
 /* ---- amax ---- */
 
 /* As f32 bits, whose order is that of the magnitudes. any counts NaN, so that it is above F32_INF_BITS when there is
@@ -223,17 +245,19 @@ INLINE __m256i encode32_segments(const uint16_t *x, const segments *s, __m256i *
 
 /* ---- encode ---- */
 
-/* While a run is encoded, the amax of the run that comes next is taken and what lies AHEAD bytes behind it is fetched: one
- * steady stream from memory instead of turns of waiting and computing. */
-enum { AHEAD = 12 << 10 };
-typedef struct follower { const char *next; __m256i max[2]; } follower; /* next: NULL, or a run as long as this one */
+/* While a run is encoded, the amax of the run that comes next is taken and what lies `ahead` bytes behind it is fetched:
+ * one steady stream from memory instead of turns of waiting and computing. */
+typedef struct follower {
+    stream next; /* row NULL: none; else as long as the run */
+    __m256i max[2];
+} follower;
 
 INLINE void follow(follower *f, int32_t dtype, int64_t at)
 {
-    if (!f->next) return;
+    if (!f->next.row) return;
     for (int i = 0; i < (dtype == OCT_BF16 ? 1 : 2); i++) { /* 64 bytes: 32 bf16, or half as many f32 */
-        const char *p = f->next + at * (dtype == OCT_BF16 ? 2 : 4) + 64 * i;
-        _mm_prefetch(p + AHEAD, _MM_HINT_T0);
+        const char *p = f->next.row + at * (dtype == OCT_BF16 ? 2 : 4) + 64 * i;
+        _mm_prefetch(p + f->next.ahead, _MM_HINT_T0);
         for (int j = 0; j < 2; j++)
             f->max[j] = max_of_both(f->max[j], magnitudes(_mm256_loadu_si256((const __m256i *)p + j), dtype, 0), dtype);
     }
@@ -241,7 +265,7 @@ INLINE void follow(follower *f, int32_t dtype, int64_t at)
 
 enum { LONG = 1024 }; /* from here on the segments are worth their making */
 
-INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c, coder_way way, const void *next)
+INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c, coder_way way, stream next)
 {
     const __m256 factor = _mm256_set1_ps(c->factor), rest = _mm256_set1_ps(c->rest);
     const int64_t size = dtype == OCT_BF16 ? 2 : 4;
@@ -265,8 +289,8 @@ INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, 
         _mm256_storeu_si256((__m256i *)(y + j), encode32(x, dtype, j, way, factor, rest));
     }
     uint32_t any = 0;
-    if (next) {
-        const uint32_t tail = amax_bits((const char *)next + j * size, dtype, n - j, 0);
+    if (next.row) {
+        const uint32_t tail = amax_bits(next.row + j * size, dtype, n - j, 0);
         const __m256i max = max_of_both(f.max[0], f.max[1], dtype);
         any = dtype == OCT_BF16 ? max_of_u16(max) << 16 : max_of_u32(max);
         if (tail > any) any = tail;
@@ -283,8 +307,8 @@ INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, 
     return any;
 }
 
-/* Codes of n values. next: NULL, or as many values in memory, whose amax (NaN included) is returned. */
-INLINE uint32_t encode(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c, const void *next)
+/* Codes of n values. next: n values whose amax (NaN included) is returned; no row: 0 is. */
+INLINE uint32_t encode(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c, stream next)
 {
     switch (c->way) {
     case DIVIDE_PLAIN:   return encode_way(x, dtype, n, y, c, DIVIDE_PLAIN, next);

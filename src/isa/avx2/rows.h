@@ -35,7 +35,6 @@ INLINE int64_t part_of(int64_t j, int64_t end) { return end - j < ROW_BUF ? end 
 INLINE void write_codes(const row_out *o, int64_t i, int64_t j0, int64_t j1, float *scale, float *buf, row_fill *fill,
                         const void *ctx)
 {
-    uint8_t *y = (uint8_t *)o->y + i * o->ldy;
     const float *v = buf;
     amax m = { 0, 0 };
     coder c;
@@ -46,7 +45,7 @@ INLINE void write_codes(const row_out *o, int64_t i, int64_t j0, int64_t j1, flo
     *scale = coder_of(o->rule, m, o->ub, &c);
     for (int64_t j = j0; j < j1; j += ROW_BUF) {
         if (j1 - j0 > ROW_BUF) v = fill_part(o, i, j, part_of(j, j1), buf, fill, ctx);
-        encode(v, OCT_F32, part_of(j, j1), y + j, &c, 0);
+        encode(v, OCT_F32, part_of(j, j1), (uint8_t *)o->y + i * o->ldy + j, &c, (stream){ 0, 0 });
     }
 }
 
@@ -60,10 +59,10 @@ INLINE void write_row(const row_out *o, int64_t i, float *buf, row_fill *fill, c
     else
         for (int64_t j = 0; j < o->k; j += ROW_BUF) {
             const float *v = fill_part(o, i, j, part_of(j, o->k), buf, fill, ctx);
-            for (int64_t e = 0, n = part_of(j, o->k); e < n; e += 8) {
-                const int64_t some = n - e < 8 ? n - e : 8;
-                store_first(o->y, o->dtype, i * o->ldy + j + e, load_first(v, OCT_F32, e, some), some);
-            }
+            const int64_t n = part_of(j, o->k), at = i * o->ldy + j;
+            int64_t e = 0;
+            for (; e + 8 <= n; e += 8) store_first(o->y, o->dtype, at + e, _mm256_loadu_ps(v + e), 8);
+            if (e < n) store_first(o->y, o->dtype, at + e, load_first(v, OCT_F32, e, n - e), n - e);
         }
 }
 #endif
