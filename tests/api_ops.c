@@ -91,11 +91,11 @@ CALLS(dequant)
 static void dequant_good(void *args, api_arena *m)
 {
     oct_dequant_args *a = args;
-    *a = (oct_dequant_args){ .scaling = OCT_SCALE_BLOCK, .m = 33, .k = 20, .block_m = 8, .block_k = 8, .x_dtype = OCT_F8E4M3FN,
-                             .y_dtype = OCT_F32, .ldx = 21, .ldy = 24, .ld_scale = 4 };
-    a->x = api_mem(m, 33 * 21);
-    a->y = api_mem(m, 33 * 24 * 4);
-    a->scale = api_mem(m, 5 * 4 * 4);
+    *a = (oct_dequant_args){ .scaling = OCT_SCALE_BLOCK, .m = 130, .k = 1000, .block_m = 8, .block_k = 100, .x_dtype = OCT_F8E4M3FN,
+                             .y_dtype = OCT_F32, .ldx = 1001, .ldy = 1004, .ld_scale = 12 };
+    a->x = api_mem(m, 130 * 1001);
+    a->y = api_mem(m, 130 * 1004 * 4);
+    a->scale = api_mem(m, 17 * 12 * 4);
 }
 static const api_field dequant_fields[] = {
     F(dequant, DTYPE, x_dtype, BIT(OCT_F8E4M3FN), 0),
@@ -106,9 +106,9 @@ static const api_field dequant_fields[] = {
     F(dequant, EXTENT, k, 0, 1),
     F(dequant, EXTENT, block_m, 1, 0),
     F(dequant, EXTENT, block_k, 1, 0),
-    N(dequant, STRIDE, ldx, "x", 20, 0),
-    N(dequant, STRIDE, ldy, "y", 20, 0),
-    N(dequant, STRIDE, ld_scale, "scale", 3, 0),
+    N(dequant, STRIDE, ldx, "x", 1000, 0),
+    N(dequant, STRIDE, ldy, "y", 1000, 0),
+    N(dequant, STRIDE, ld_scale, "scale", 10, 0),
     F(dequant, PTR, x, 1, 1),
     F(dequant, PTR, y, 4, 1),
     F(dequant, PTR, scale, 4, 1),
