@@ -18,21 +18,37 @@ static const ck_axis axes[] = {
 static void run(ck_case *c)
 {
     const int64_t m = ck_pick(c, M), k = ck_pick(c, K), ld = k + ck_pick(c, PAD);
-    const int64_t bm = ck_pick(c, BLOCK_M) ? ck_pick(c, BLOCK_M) : 128, bk = ck_pick(c, BLOCK_K) ? ck_pick(c, BLOCK_K) : 128;
+    const int64_t bm = ck_pick(c, BLOCK_M) ? ck_pick(c, BLOCK_M) : 128,
+                  bk = ck_pick(c, BLOCK_K) ? ck_pick(c, BLOCK_K) : 128;
     const int32_t y_dtype = ck_pick(c, Y) ? OCT_BF16 : OCT_F32, elem = y_dtype == OCT_BF16 ? 2 : 4;
     const int32_t scaling = (int32_t)ck_pick(c, SCALING);
-    oct_dequant_args a = { .size = sizeof a, .scaling = scaling, .scale_layout = (int32_t)ck_pick(c, LAYOUT), .m = m, .k = k,
-                           .block_m = ck_pick(c, BLOCK_M), .block_k = ck_pick(c, BLOCK_K), .x_dtype = OCT_F8E4M3FN,
-                           .y_dtype = y_dtype, .ldx = ld, .ldy = ld };
+    oct_dequant_args a = { .size = sizeof a,
+                           .scaling = scaling,
+                           .scale_layout = (int32_t)ck_pick(c, LAYOUT),
+                           .m = m,
+                           .k = k,
+                           .block_m = ck_pick(c, BLOCK_M),
+                           .block_k = ck_pick(c, BLOCK_K),
+                           .x_dtype = OCT_F8E4M3FN,
+                           .y_dtype = y_dtype,
+                           .ldx = ld,
+                           .ldy = ld };
     int64_t r = m, s = 1;
     if (scaling == OCT_SCALE_TENSOR) r = 1;
     if (scaling == OCT_SCALE_GROUP || scaling == OCT_SCALE_BLOCK) {
         r = scaling == OCT_SCALE_BLOCK ? (m + bm - 1) / bm : m;
         s = (k + bk - 1) / bk;
-        if (a.scale_layout == OCT_MN_MAJOR) { const int64_t t = r; r = s; s = t; }
+        if (a.scale_layout == OCT_MN_MAJOR) {
+            const int64_t t = r;
+            r = s;
+            s = t;
+        }
     }
     if (scaling == OCT_SCALE_GROUP || scaling == OCT_SCALE_BLOCK) a.ld_scale = s + ck_pick(c, PAD);
-    else { s = r; r = 1; }
+    else {
+        s = r;
+        r = 1;
+    }
     void *x = ck_input(c, m, k, ld, 1);
     float *scale = ck_input(c, r, s, a.ld_scale, 4);
     ck_fill(c, x, OCT_F8E4M3FN, m, k, ld, (int)ck_pick(c, KIND));
@@ -58,11 +74,20 @@ static void bench(ck_bench *b)
         float *s = ck_bench_mem(b, m * 4);
         ck_bench_fill(b, x, OCT_F8E4M3FN, m * k, 1);
         ck_bench_fill(b, s, OCT_F32, m, 1);
-        a[i] = (oct_dequant_args){ .size = sizeof *a, .scaling = OCT_SCALE_ROW, .m = m, .k = k, .x = x, .x_dtype = OCT_F8E4M3FN,
-                                   .y = ck_bench_mem(b, m * k * 2), .y_dtype = OCT_BF16, .scale = s };
+        a[i] = (oct_dequant_args){ .size = sizeof *a,
+                                   .scaling = OCT_SCALE_ROW,
+                                   .m = m,
+                                   .k = k,
+                                   .x = x,
+                                   .x_dtype = OCT_F8E4M3FN,
+                                   .y = ck_bench_mem(b, m * k * 2),
+                                   .y_dtype = OCT_BF16,
+                                   .scale = s };
         args[i] = &a[i];
     }
     ck_time(b, "row 2048x4096 to bf16", 3.0 * (double)(m * k), 0, N, args);
 }
 
-const ck_op ck_dequant = { &oct_op_dequant, axes, sizeof axes / sizeof *axes, run, bench, "f8e4m3fnuz, f8e5m2, f16 output, COL scales" };
+const ck_op ck_dequant = {
+    &oct_op_dequant, axes, sizeof axes / sizeof *axes, run, bench, "f8e4m3fnuz, f8e5m2, f16 output, COL scales"
+};

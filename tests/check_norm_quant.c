@@ -1,4 +1,5 @@
-/* check_norm_quant.c - residual_out EXACT; y and scale STEP against the formula of octavo.h, computed here in double. */
+/* check_norm_quant.c - residual_out EXACT; y and scale STEP against the formula of octavo.h, computed here in double.
+ */
 #include "check_rows.h"
 #include "core/num/bf16.h"
 
@@ -16,7 +17,8 @@ static const ck_axis axes[] = {
     [BLOCK_K] = CK_INTS("block_k", 0, 0, 5, 32, 8200, INT64_MAX),
     [UB] = CK_NAMES("ub", "none", "no", "0.25", "0", "nan"),
     [PAD] = CK_INTS("pad", 0, 0, 5),
-    [XKIND] = CK_NAMES("input", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero", "constant", "largest", "smallest"),
+    [XKIND] = CK_NAMES("input", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero",
+                       "constant", "largest", "smallest"),
     [RKIND] = CK_KINDS("residual is"),
     [WKIND] = CK_KINDS("weight is"),
 };
@@ -31,10 +33,18 @@ static void run(ck_case *c)
 {
     static const float ubs[] = { 0, 0, 0.25f, 0, NAN }, epses[] = { 1e-5f, 0, 0.5f, 1e30f };
     const int64_t m = ck_pick(c, M), k = ck_pick(c, K), pad = ck_pick(c, PAD);
-    oct_norm_quant_args a = { .size = sizeof a, .scale_layout = (int32_t)ck_pick(c, LAYOUT), .m = m, .k = k, .block_k = ck_pick(c, BLOCK_K),
-                              .x_dtype = ck_pick(c, X) ? OCT_BF16 : OCT_F32, .residual_dtype = ck_pick(c, RESIDUAL) % 2 ? OCT_BF16 : OCT_F32,
-                              .weight_dtype = ck_pick(c, WEIGHT) == 2 ? OCT_BF16 : OCT_F32, .ldx = k + pad, .ldy = k + pad,
-                              .ld_residual = k + 2 * pad, .ld_residual_out = k + (ck_pick(c, OUT) == 2 ? 2 : 1) * pad,
+    oct_norm_quant_args a = { .size = sizeof a,
+                              .scale_layout = (int32_t)ck_pick(c, LAYOUT),
+                              .m = m,
+                              .k = k,
+                              .block_k = ck_pick(c, BLOCK_K),
+                              .x_dtype = ck_pick(c, X) ? OCT_BF16 : OCT_F32,
+                              .residual_dtype = ck_pick(c, RESIDUAL) % 2 ? OCT_BF16 : OCT_F32,
+                              .weight_dtype = ck_pick(c, WEIGHT) == 2 ? OCT_BF16 : OCT_F32,
+                              .ldx = k + pad,
+                              .ldy = k + pad,
+                              .ld_residual = k + 2 * pad,
+                              .ld_residual_out = k + (ck_pick(c, OUT) == 2 ? 2 : 1) * pad,
                               .eps = epses[ck_pick(c, EPS)] };
     int64_t r, s;
     ck_row_mode(ck_pick(c, Y), &a.scaling, &a.rule, &a.y_dtype);
@@ -44,7 +54,8 @@ static void run(ck_case *c)
     ck_fill(c, x, a.x_dtype, m, k, a.ldx, (int)(ck_pick(c, XKIND) % CK_KIND_COUNT));
     for (int64_t i = 0; i < m && ck_pick(c, XKIND) >= CK_KIND_COUNT; i++)
         for (int64_t j = 0; j < k; j++) { /* squares out of f32's range; 1 / root mean square, too, when eps is 0 */
-            const float v = ck_pick(c, XKIND) == CK_KIND_COUNT ? ck_uniform(c, 3.3e38f, 3.4e38f) : ck_uniform(c, 0, 0x1p-131f);
+            const float v =
+                ck_pick(c, XKIND) == CK_KIND_COUNT ? ck_uniform(c, 3.3e38f, 3.4e38f) : ck_uniform(c, 0, 0x1p-131f);
             store(x, a.x_dtype, i * a.ldx + j, ck_rnd(c) & 1 ? v : -v);
         }
     a.x = x;
@@ -95,7 +106,19 @@ static void run(ck_case *c)
             if (isinf(w) && fabs(h[i * k + j] * root) < 0x1p-120) bound[i * k + j] = NAN; /* 0 or not, times infinity */
         }
     }
-    const ck_rows w = { a.scaling, a.rule, a.scale_layout, a.y_dtype, m, k, a.block_k, a.ldy, a.ld_scale, a.y, a.scale, v, bound,
+    const ck_rows w = { a.scaling,
+                        a.rule,
+                        a.scale_layout,
+                        a.y_dtype,
+                        m,
+                        k,
+                        a.block_k,
+                        a.ldy,
+                        a.ld_scale,
+                        a.y,
+                        a.scale,
+                        v,
+                        bound,
                         a.scale_ub && *a.scale_ub == *a.scale_ub ? *a.scale_ub : INFINITY };
     ck_rows_within(c, &w);
     if (s) ck_padding(c, "scale", a.scale, r, s, a.ld_scale ? a.ld_scale : s, 4);
@@ -114,9 +137,21 @@ static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int64_t m
         void *x = ck_bench_mem(b, m * k * 2), *residual = ck_bench_mem(b, m * k * 2);
         ck_bench_fill(b, x, OCT_BF16, m * k, 1);
         ck_bench_fill(b, residual, OCT_BF16, m * k, 0.01f);
-        a[i] = (oct_norm_quant_args){ .size = sizeof *a, .scaling = scaling, .m = m, .k = k, .x = x, .x_dtype = OCT_BF16, .residual = residual,
-                                      .residual_dtype = OCT_BF16, .residual_out = residual, .weight = weight, .weight_dtype = OCT_BF16,
-                                      .eps = 1e-5f, .y = ck_bench_mem(b, m * k * 2), .y_dtype = y_dtype, .scale = ck_bench_mem(b, m * k / 16) };
+        a[i] = (oct_norm_quant_args){ .size = sizeof *a,
+                                      .scaling = scaling,
+                                      .m = m,
+                                      .k = k,
+                                      .x = x,
+                                      .x_dtype = OCT_BF16,
+                                      .residual = residual,
+                                      .residual_dtype = OCT_BF16,
+                                      .residual_out = residual,
+                                      .weight = weight,
+                                      .weight_dtype = OCT_BF16,
+                                      .eps = 1e-5f,
+                                      .y = ck_bench_mem(b, m * k * 2),
+                                      .y_dtype = y_dtype,
+                                      .scale = ck_bench_mem(b, m * k / 16) };
         args[i] = &a[i];
     }
     ck_time(b, shape, (scaling ? 7.0 : 8.0) * (double)(m * k), 0, N, args);

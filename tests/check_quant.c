@@ -12,11 +12,12 @@ static const ck_axis axes[] = {
     [LAYOUT] = CK_NAMES("layout", "k", "mn"),
     [BLOCK_M] = CK_INTS("block_m", 0, 0, 1, 3, INT64_MAX),
     [BLOCK_K] = CK_INTS("block_k", 0, 0, 5, 32, INT64_MAX),
-    [MODE] = CK_NAMES("mode", "f32 min", "f32 eps", "f32 given", "bf16 min", "bf16 eps", "bf16 given"), /* one axis: all meet all inputs */
+    [MODE] = CK_NAMES("mode", "f32 min", "f32 eps", "f32 given", "bf16 min", "bf16 eps",
+                      "bf16 given"), /* one axis: all meet all inputs */
     [UB] = CK_NAMES("ub", "none", "no", "without", "0.75", "1e30", "0", "-1", "inf", "nan", "448.00003"),
     [PAD] = CK_INTS("pad", 0, 0, 5),
-    [KIND] = CK_NAMES("input", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero", "constant",
-                      "middles", "random bits", "largest", "hard divisors", "one nan", "all nan"),
+    [KIND] = CK_NAMES("input", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero",
+                      "constant", "middles", "random bits", "largest", "hard divisors", "one nan", "all nan"),
     [SCALE_KIND] = CK_NAMES("scales", "uniform", "near max", "subnormal", "codes", "nan inf"),
 };
 enum { MIDDLES = CK_KIND_COUNT, RANDOM_BITS, LARGEST, HARD_DIVISORS, ONE_NAN, ALL_NAN };
@@ -32,14 +33,16 @@ static float special(ck_case *c, int kind, int64_t i)
         return i == 0 ? 448.0f : ck_rnd(c) & 1 ? x : -x;
     }
     case RANDOM_BITS: return oct_f32_from_bits((uint32_t)ck_rnd(c));
-    case LARGEST:     return oct_f32_from_bits(0x7f7fffff - (uint32_t)(ck_rnd(c) % 3) * 0x10000) * (ck_rnd(c) & 1 ? 1.0f : -1.0f);
+    case LARGEST:
+        return oct_f32_from_bits(0x7f7fffff - (uint32_t)(ck_rnd(c) % 3) * 0x10000) * (ck_rnd(c) & 1 ? 1.0f : -1.0f);
     case HARD_DIVISORS: { /* a scale whose last bits are next to 0, and values next to a middle times it */
-        const float s = oct_f32_from_bits(0x3f800000 + (uint32_t)(i / 997 % 8) * 0x100000 + (uint32_t)(i / 97 % 24) - 12);
+        const float s =
+            oct_f32_from_bits(0x3f800000 + (uint32_t)(i / 997 % 8) * 0x100000 + (uint32_t)(i / 97 % 24) - 12);
         const float mid = (oct_f8e4m3fn_to_f32((uint8_t)(ck_rnd(c) % 126)) + 0x1p-10f) * s * 1.0625f;
         return i % 97 == 0 ? s * 448.0f : oct_f32_from_bits(oct_f32_bits(mid) + (uint32_t)(ck_rnd(c) % 7) - 3);
     }
-    case ONE_NAN:     return i == 11 ? -NAN : ck_uniform(c, -3, 3);
-    default:          return oct_f32_from_bits(0x7f800001 + ((uint32_t)ck_rnd(c) & 0x807ffffe)); /* any NaN, signaling too */
+    case ONE_NAN: return i == 11 ? -NAN : ck_uniform(c, -3, 3);
+    default: return oct_f32_from_bits(0x7f800001 + ((uint32_t)ck_rnd(c) & 0x807ffffe)); /* any NaN, signaling too */
     }
 }
 
@@ -65,16 +68,29 @@ static void run(ck_case *c)
     static const float ubs[] = { 0, 0, 0, 0.75f, 1e30f, 0, -1, INFINITY, NAN, 448.00003f };
     const int64_t m = ck_pick(c, M), k = ck_pick(c, K), pad = ck_pick(c, PAD), elem = ck_pick(c, MODE) >= 3 ? 2 : 4;
     const int given = ck_pick(c, MODE) % 3 == 2, blocks = ck_pick(c, SCALING) >= 2;
-    oct_quant_args a = { .size = sizeof a, .scaling = (int32_t)ck_pick(c, SCALING) + OCT_SCALE_TENSOR, .rule = ck_pick(c, MODE) % 3 == 1,
-                         .scale_layout = (int32_t)ck_pick(c, LAYOUT), .flags = given ? OCT_QUANT_SCALE_GIVEN : 0, .m = m, .k = k,
-                         .block_m = ck_pick(c, BLOCK_M), .block_k = ck_pick(c, BLOCK_K), .x_dtype = elem == 2 ? OCT_BF16 : OCT_F32,
-                         .y_dtype = OCT_F8E4M3FN, .ldx = k + pad, .ldy = k + pad };
+    oct_quant_args a = { .size = sizeof a,
+                         .scaling = (int32_t)ck_pick(c, SCALING) + OCT_SCALE_TENSOR,
+                         .rule = ck_pick(c, MODE) % 3 == 1,
+                         .scale_layout = (int32_t)ck_pick(c, LAYOUT),
+                         .flags = given ? OCT_QUANT_SCALE_GIVEN : 0,
+                         .m = m,
+                         .k = k,
+                         .block_m = ck_pick(c, BLOCK_M),
+                         .block_k = ck_pick(c, BLOCK_K),
+                         .x_dtype = elem == 2 ? OCT_BF16 : OCT_F32,
+                         .y_dtype = OCT_F8E4M3FN,
+                         .ldx = k + pad,
+                         .ldy = k + pad };
     const int64_t bm = a.block_m ? a.block_m : 128, bk = a.block_k ? a.block_k : 128;
     int64_t r = 1, s = a.scaling == OCT_SCALE_TENSOR ? 1 : m;
     if (blocks) {
         r = a.scaling == OCT_SCALE_BLOCK ? m / bm + (m % bm != 0) : m;
         s = k / bk + (k % bk != 0);
-        if (a.scale_layout == OCT_MN_MAJOR) { const int64_t t = r; r = s; s = t; }
+        if (a.scale_layout == OCT_MN_MAJOR) {
+            const int64_t t = r;
+            r = s;
+            s = t;
+        }
         a.ld_scale = s + pad;
     }
     void *x = ck_input(c, m, k, a.ldx, elem);
@@ -112,8 +128,15 @@ static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t x
     float *scale = ck_bench_mem(b, n * 4); /* enough for any scaling */
     ck_bench_fill(b, x, x_dtype, N * n, 3);
     for (int i = 0; i < N; i++) {
-        a[i] = (oct_quant_args){ .size = sizeof *a, .scaling = scaling, .m = m, .k = k, .x = x + i * n * elem, .x_dtype = x_dtype,
-                                 .y = y + i * n, .y_dtype = OCT_F8E4M3FN, .scale = scale };
+        a[i] = (oct_quant_args){ .size = sizeof *a,
+                                 .scaling = scaling,
+                                 .m = m,
+                                 .k = k,
+                                 .x = x + i * n * elem,
+                                 .x_dtype = x_dtype,
+                                 .y = y + i * n,
+                                 .y_dtype = OCT_F8E4M3FN,
+                                 .scale = scale };
         args[i] = &a[i];
     }
     ck_time(b, shape, (double)((elem + 1) * n), 0, N, args);
@@ -129,5 +152,7 @@ static void bench(ck_bench *b)
     bench_one(b, "row 1x4096 bf16", OCT_SCALE_ROW, OCT_BF16, 1, 4096);
 }
 
-const ck_op ck_quant = { &oct_op_quant, axes, sizeof axes / sizeof *axes, run, bench,
-                         "f16 input, f8e4m3fnuz and f8e5m2, COL scales, valid_m, stochastic rounding" };
+const ck_op ck_quant = {
+    &oct_op_quant, axes,  sizeof axes / sizeof *axes,
+    run,           bench, "f16 input, f8e4m3fnuz and f8e5m2, COL scales, valid_m, stochastic rounding"
+};

@@ -1,5 +1,5 @@
-/* check_rows.h - STEP for rows of computed values that are rounded, or turned to codes with a scale a row or group: what
- * norm_quant and silu_mul_quant write. */
+/* check_rows.h - STEP for rows of computed values that are rounded, or turned to codes with a scale a row or group:
+ * what norm_quant and silu_mul_quant write. */
 #ifndef OCTAVO_TESTS_CHECK_ROWS_H
 #define OCTAVO_TESTS_CHECK_ROWS_H
 #include "check.h"
@@ -24,8 +24,8 @@ static inline void ck_row_mode(int64_t mode, int32_t *scaling, int32_t *rule, in
     *dtype = mode == 0 ? OCT_F32 : mode == 1 ? OCT_BF16 : OCT_F8E4M3FN;
 }
 /* Extents of the scales; *ld_scale is set for GROUP. */
-static inline void ck_row_scales(int32_t scaling, int32_t layout, int64_t m, int64_t k, int64_t block_k, int64_t pad, int64_t *r,
-                                 int64_t *s, int64_t *ld_scale)
+static inline void ck_row_scales(int32_t scaling, int32_t layout, int64_t m, int64_t k, int64_t block_k, int64_t pad,
+                                 int64_t *r, int64_t *s, int64_t *ld_scale)
 {
     const int64_t bk = block_k ? block_k : 128, groups = k / bk + (k % bk != 0);
     *r = scaling != OCT_SCALE_GROUP ? 1 : layout == OCT_MN_MAJOR ? groups : m;
@@ -86,7 +86,8 @@ static inline void ck_rows_within(ck_case *c, const ck_rows *w)
         else
             for (int64_t j = 0, g = 0; j < w->k; g++) {
                 const int64_t end = w->k - j < step ? w->k : j + step;
-                ck_row_segment(c, w, i, j, end, w->scale[w->layout == OCT_MN_MAJOR ? g * w->ld_scale + i : i * w->ld_scale + g]);
+                ck_row_segment(c, w, i, j, end,
+                               w->scale[w->layout == OCT_MN_MAJOR ? g * w->ld_scale + i : i * w->ld_scale + g]);
                 j = end;
             }
     }

@@ -12,7 +12,8 @@ static const ck_axis axes[] = {
     [BLOCK_K] = CK_INTS("block_k", 0, 0, 5, 32, 8200, INT64_MAX),
     [UB] = CK_NAMES("ub", "none", "no", "0.25", "0", "nan"),
     [PAD] = CK_INTS("pad", 0, 0, 5),
-    [GATE] = CK_NAMES("gate", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero", "constant", "-110 to 100"),
+    [GATE] = CK_NAMES("gate", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero",
+                      "constant", "-110 to 100"),
     [UP] = CK_KINDS("up"),
 };
 
@@ -20,8 +21,15 @@ static void run(ck_case *c)
 {
     static const float ubs[] = { 0, 0, 0.25f, 0, NAN };
     const int64_t m = ck_pick(c, M), k = ck_pick(c, K), pad = ck_pick(c, PAD), elem = ck_pick(c, X) ? 2 : 4;
-    oct_silu_mul_quant_args a = { .size = sizeof a, .scale_layout = (int32_t)ck_pick(c, LAYOUT), .m = m, .k = k, .block_k = ck_pick(c, BLOCK_K),
-                                  .ld_gate = k + pad, .ld_up = k + 2 * pad, .x_dtype = elem == 2 ? OCT_BF16 : OCT_F32, .ldy = k + pad };
+    oct_silu_mul_quant_args a = { .size = sizeof a,
+                                  .scale_layout = (int32_t)ck_pick(c, LAYOUT),
+                                  .m = m,
+                                  .k = k,
+                                  .block_k = ck_pick(c, BLOCK_K),
+                                  .ld_gate = k + pad,
+                                  .ld_up = k + 2 * pad,
+                                  .x_dtype = elem == 2 ? OCT_BF16 : OCT_F32,
+                                  .ldy = k + pad };
     int64_t r, s;
     ck_row_mode(ck_pick(c, Y), &a.scaling, &a.rule, &a.y_dtype);
     ck_row_scales(a.scaling, a.scale_layout, m, k, a.block_k, pad, &r, &s, &a.ld_scale);
@@ -56,7 +64,19 @@ static void run(ck_case *c)
             /* near the largest float either side will do; gate's factor may underflow before it meets an infinity */
             if ((fabs(x) > 0x1.ffff00p127 && fabs(x) < 0x1.0001p128) || (isinf(w) && g < -87)) bound[i * k + j] = NAN;
         }
-    const ck_rows w = { a.scaling, a.rule, a.scale_layout, a.y_dtype, m, k, a.block_k, a.ldy, a.ld_scale, a.y, a.scale, v, bound,
+    const ck_rows w = { a.scaling,
+                        a.rule,
+                        a.scale_layout,
+                        a.y_dtype,
+                        m,
+                        k,
+                        a.block_k,
+                        a.ldy,
+                        a.ld_scale,
+                        a.y,
+                        a.scale,
+                        v,
+                        bound,
                         a.scale_ub && *a.scale_ub == *a.scale_ub ? *a.scale_ub : INFINITY };
     ck_rows_within(c, &w);
     if (s) ck_padding(c, "scale", a.scale, r, s, a.ld_scale ? a.ld_scale : s, 4);
@@ -73,8 +93,16 @@ static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int64_t m
         void *gate = ck_bench_mem(b, m * k * 2), *up = ck_bench_mem(b, m * k * 2);
         ck_bench_fill(b, gate, OCT_BF16, m * k, 3);
         ck_bench_fill(b, up, OCT_BF16, m * k, 1);
-        a[i] = (oct_silu_mul_quant_args){ .size = sizeof *a, .scaling = scaling, .m = m, .k = k, .gate = gate, .up = up, .x_dtype = OCT_BF16,
-                                          .y = ck_bench_mem(b, m * k * 2), .y_dtype = y_dtype, .scale = ck_bench_mem(b, m * k / 16) };
+        a[i] = (oct_silu_mul_quant_args){ .size = sizeof *a,
+                                          .scaling = scaling,
+                                          .m = m,
+                                          .k = k,
+                                          .gate = gate,
+                                          .up = up,
+                                          .x_dtype = OCT_BF16,
+                                          .y = ck_bench_mem(b, m * k * 2),
+                                          .y_dtype = y_dtype,
+                                          .scale = ck_bench_mem(b, m * k / 16) };
         args[i] = &a[i];
     }
     ck_time(b, shape, (scaling ? 5.0 : 6.0) * (double)(m * k), 0, N, args);
@@ -86,4 +114,5 @@ static void bench(ck_bench *b)
     bench_one(b, "row 1x1536 bf16", OCT_SCALE_ROW, 1, 1536);
 }
 
-const ck_op ck_silu_mul_quant = { &oct_op_silu_mul_quant, axes, sizeof axes / sizeof *axes, run, bench, "f16, f8e4m3fnuz" };
+const ck_op ck_silu_mul_quant = { &oct_op_silu_mul_quant, axes, sizeof axes / sizeof *axes, run, bench,
+                                  "f16, f8e4m3fnuz" };

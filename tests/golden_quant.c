@@ -1,5 +1,5 @@
-/* golden_quant.c - conversions, quant, dequant, norm_quant and silu_mul_quant against vectors that numpy and ml_dtypes made
- * (golden/README.md): the reference and the best row, by public calls. `golden_quant DIR` */
+/* golden_quant.c - conversions, quant, dequant, norm_quant and silu_mul_quant against vectors that numpy and ml_dtypes
+ * made (golden/README.md): the reference and the best row, by public calls. `golden_quant DIR` */
 #include "check.h"
 #include "core/num/bf16.h"
 #include "core/num/f8.h"
@@ -35,21 +35,31 @@ typedef struct quant_data {
 /* One line of quant.txt; mask is what oct_cpu_mask gets. */
 static void quant_case(quant_data *d, const char *line, uint32_t mask, int last)
 {
-    static const char *const dtypes[] = { "f32", "bf16" }, *const layouts[] = { "k", "mn" }, *const rules[] = { "min", "eps", "given" };
+    static const char *const dtypes[] = { "f32", "bf16" }, *const layouts[] = { "k", "mn" },
+                             *const rules[] = { "min", "eps", "given" };
     static const char *const scalings[] = { "none", "tensor", "row", "group", "block" };
     char x_dtype[8], scaling[8], rule[8], layout[8];
     long long x_offset, m, k, block_m, block_k;
     float ub;
-    if (sscanf(line, "%7s %lld %7s %7s %7s %lld %lld %lld %lld %f", x_dtype, &x_offset, scaling, rule, layout, &m, &k, &block_m,
-               &block_k, &ub) != 10) {
+    if (sscanf(line, "%7s %lld %7s %7s %7s %lld %lld %lld %lld %f", x_dtype, &x_offset, scaling, rule, layout, &m, &k,
+               &block_m, &block_k, &ub) != 10) {
         verdict(line, "not understood", 0);
         return;
     }
     const int bf16 = index_of(x_dtype, dtypes, 2), given = !strcmp(rule, "given");
-    oct_quant_args q = { .size = sizeof q, .scaling = index_of(scaling, scalings, 5), .rule = given ? 0 : index_of(rule, rules, 2),
-                         .scale_layout = index_of(layout, layouts, 2), .flags = given ? OCT_QUANT_SCALE_GIVEN : 0, .m = m, .k = k,
-                         .block_m = block_m, .block_k = block_k, .x = bf16 ? (void *)(d->x_bf16 + x_offset) : (void *)(d->x_f32 + x_offset),
-                         .x_dtype = bf16 ? OCT_BF16 : OCT_F32, .y_dtype = OCT_F8E4M3FN, .scale_ub = given || ub > 1e38f ? 0 : &ub };
+    oct_quant_args q = { .size = sizeof q,
+                         .scaling = index_of(scaling, scalings, 5),
+                         .rule = given ? 0 : index_of(rule, rules, 2),
+                         .scale_layout = index_of(layout, layouts, 2),
+                         .flags = given ? OCT_QUANT_SCALE_GIVEN : 0,
+                         .m = m,
+                         .k = k,
+                         .block_m = block_m,
+                         .block_k = block_k,
+                         .x = bf16 ? (void *)(d->x_bf16 + x_offset) : (void *)(d->x_f32 + x_offset),
+                         .x_dtype = bf16 ? OCT_BF16 : OCT_F32,
+                         .y_dtype = OCT_F8E4M3FN,
+                         .scale_ub = given || ub > 1e38f ? 0 : &ub };
     const int64_t bm = block_m ? block_m : 1, groups = block_k ? (k + block_k - 1) / block_k : 1;
     const int64_t scales = q.scaling == OCT_SCALE_TENSOR ? 1 : (m + bm - 1) / bm * groups, n = m * k;
     uint8_t *y = malloc((size_t)n);
@@ -62,12 +72,22 @@ static void quant_case(quant_data *d, const char *line, uint32_t mask, int last)
     const int ran = oct_quant(&q) == OCT_OK;
     verdict(line, ran ? "codes differ" : oct_error_text(), ran && !memcmp(y, d->y + d->at_y, (size_t)n));
     verdict(line, "scales differ", ran && !memcmp(scale, d->scale + d->at_scale, (size_t)scales * 4));
-    const oct_dequant_args u = { .size = sizeof u, .scaling = q.scaling, .scale_layout = q.scale_layout, .m = m, .k = k, .block_m = block_m,
-                                 .block_k = block_k, .x = d->y + d->at_y, .x_dtype = OCT_F8E4M3FN, .y = back, .y_dtype = q.x_dtype,
+    const oct_dequant_args u = { .size = sizeof u,
+                                 .scaling = q.scaling,
+                                 .scale_layout = q.scale_layout,
+                                 .m = m,
+                                 .k = k,
+                                 .block_m = block_m,
+                                 .block_k = block_k,
+                                 .x = d->y + d->at_y,
+                                 .x_dtype = OCT_F8E4M3FN,
+                                 .y = back,
+                                 .y_dtype = q.x_dtype,
                                  .scale = d->scale + d->at_scale };
     const void *want = bf16 ? (void *)(d->dequant_bf16 + d->at_bf16) : (void *)(d->dequant_f32 + d->at_f32);
     const int back_ran = oct_dequant(&u) == OCT_OK;
-    verdict(line, back_ran ? "values back differ" : oct_error_text(), back_ran && !memcmp(back, want, (size_t)n * (bf16 ? 2 : 4)));
+    verdict(line, back_ran ? "values back differ" : oct_error_text(),
+            back_ran && !memcmp(back, want, (size_t)n * (bf16 ? 2 : 4)));
     oct_cpu_mask(~0u);
     free(y);
     free(scale);
@@ -81,9 +101,16 @@ static void quant_case(quant_data *d, const char *line, uint32_t mask, int last)
 static void quant(const char *dir)
 {
     int64_t n;
-    quant_data d = { npy_read(dir, "quant_x_f32.npy", "<f4", 0), npy_read(dir, "quant_scale.npy", "<f4", 0),
-                     npy_read(dir, "quant_dequant_f32.npy", "<f4", 0), npy_read(dir, "quant_x_bf16.npy", "<u2", 0),
-                     npy_read(dir, "quant_dequant_bf16.npy", "<u2", 0), npy_read(dir, "quant_y.npy", "|u1", &n), 0, 0, 0, 0 };
+    quant_data d = { npy_read(dir, "quant_x_f32.npy", "<f4", 0),
+                     npy_read(dir, "quant_scale.npy", "<f4", 0),
+                     npy_read(dir, "quant_dequant_f32.npy", "<f4", 0),
+                     npy_read(dir, "quant_x_bf16.npy", "<u2", 0),
+                     npy_read(dir, "quant_dequant_bf16.npy", "<u2", 0),
+                     npy_read(dir, "quant_y.npy", "|u1", &n),
+                     0,
+                     0,
+                     0,
+                     0 };
     char line[256];
     FILE *f = npy_cases(dir, "quant.txt");
     while (fgets(line, sizeof line, f)) {
@@ -103,12 +130,21 @@ static void quant(const char *dir)
 }
 
 /* n values through oct_quant with a scale of 1. */
-static void quant_by_one(const char *what, const void *x, int32_t x_dtype, const uint8_t *want, int64_t n, uint32_t mask)
+static void quant_by_one(const char *what, const void *x, int32_t x_dtype, const uint8_t *want, int64_t n,
+                         uint32_t mask)
 {
     float one = 1;
     uint8_t *y = malloc((size_t)n);
-    const oct_quant_args q = { .size = sizeof q, .scaling = OCT_SCALE_TENSOR, .flags = OCT_QUANT_SCALE_GIVEN, .m = 1, .k = n, .x = x,
-                               .x_dtype = x_dtype, .y = y, .y_dtype = OCT_F8E4M3FN, .scale = &one };
+    const oct_quant_args q = { .size = sizeof q,
+                               .scaling = OCT_SCALE_TENSOR,
+                               .flags = OCT_QUANT_SCALE_GIVEN,
+                               .m = 1,
+                               .k = n,
+                               .x = x,
+                               .x_dtype = x_dtype,
+                               .y = y,
+                               .y_dtype = OCT_F8E4M3FN,
+                               .scale = &one };
     oct_cpu_mask(mask);
     const int ran = oct_quant(&q) == OCT_OK;
     verdict(what, ran ? "codes differ" : oct_error_text(), ran && !memcmp(y, want, (size_t)n));
@@ -132,9 +168,12 @@ static void convert(const char *dir)
         const uint32_t mask = row ? ~0u : 0;
         quant_by_one("convert f8_of_bf16", every, OCT_BF16, f8_of_bf16, n, mask);
         quant_by_one("convert f8_of_f32", f32, OCT_F32, f8_of_f32, edges, mask);
-        const oct_dequant_args u = { .size = sizeof u, .m = 1, .k = 256, .x = codes, .x_dtype = OCT_F8E4M3FN, .y = values, .y_dtype = OCT_F32 };
+        const oct_dequant_args u = {
+            .size = sizeof u, .m = 1, .k = 256, .x = codes, .x_dtype = OCT_F8E4M3FN, .y = values, .y_dtype = OCT_F32
+        };
         oct_cpu_mask(mask);
-        verdict("convert f32_of_f8", "values differ", oct_dequant(&u) == OCT_OK && !memcmp(values, f32_of_f8, sizeof values));
+        verdict("convert f32_of_f8", "values differ",
+                oct_dequant(&u) == OCT_OK && !memcmp(values, f32_of_f8, sizeof values));
         oct_cpu_mask(~0u);
     }
     for (int64_t i = 0; i < wide; i++) {
@@ -167,7 +206,8 @@ static void *as_dtype(const float *x, int64_t n, int32_t dtype)
 static int all_within(const void *y, int32_t dtype, int64_t n, const double *exact, const float *bound)
 {
     int ok = 1;
-    for (int64_t i = 0; i < n; i++) ok &= isinf(exact[i]) ? ck_value(y, dtype, i) == exact[i] : ck_within(y, dtype, i, exact[i], (double)bound[i]);
+    for (int64_t i = 0; i < n; i++)
+        ok &= isinf(exact[i]) ? ck_value(y, dtype, i) == exact[i] : ck_within(y, dtype, i, exact[i], (double)bound[i]);
     return ok;
 }
 
@@ -198,13 +238,26 @@ static void norm(const char *dir)
         void *got = malloc((size_t)(m * k) * 4), *got_out = malloc((size_t)(m * k) * 4);
         for (int way = 0; way < 4; way++) {
             const int32_t yd = way % 2 ? OCT_BF16 : OCT_F32;
-            const oct_norm_quant_args a = { .size = sizeof a, .m = m, .k = k, .x = xs, .x_dtype = xd, .residual_dtype = rd, .residual = rs,
-                                            .residual_out = has_out ? got_out : 0, .weight = ws, .weight_dtype = wd, .y = got,
-                                            .y_dtype = yd, .eps = eps };
+            const oct_norm_quant_args a = { .size = sizeof a,
+                                            .m = m,
+                                            .k = k,
+                                            .x = xs,
+                                            .x_dtype = xd,
+                                            .residual_dtype = rd,
+                                            .residual = rs,
+                                            .residual_out = has_out ? got_out : 0,
+                                            .weight = ws,
+                                            .weight_dtype = wd,
+                                            .y = got,
+                                            .y_dtype = yd,
+                                            .eps = eps };
             oct_cpu_mask(way / 2 ? ~0u : 0);
             const int ran = oct_norm_quant(&a) == OCT_OK;
-            verdict(line, ran ? "y out of bounds" : oct_error_text(), ran && all_within(got, yd, m * k, y + at, bound + at));
-            if (has_out) verdict(line, "residual_out differs", !memcmp(got_out, outs, (size_t)(m * k) * (rd == OCT_BF16 ? 2 : 4)));
+            verdict(line, ran ? "y out of bounds" : oct_error_text(),
+                    ran && all_within(got, yd, m * k, y + at, bound + at));
+            if (has_out)
+                verdict(line, "residual_out differs",
+                        !memcmp(got_out, outs, (size_t)(m * k) * (rd == OCT_BF16 ? 2 : 4)));
             oct_cpu_mask(~0u);
         }
         at += m * k;
@@ -237,7 +290,9 @@ static void silu(const char *dir)
     void *got = malloc((size_t)n * 4);
     for (int way = 0; way < 4; way++) {
         const int32_t yd = way % 2 ? OCT_BF16 : OCT_F32;
-        const oct_silu_mul_quant_args a = { .size = sizeof a, .m = 1, .k = n, .gate = gate, .up = up, .x_dtype = OCT_F32, .y = got, .y_dtype = yd };
+        const oct_silu_mul_quant_args a = {
+            .size = sizeof a, .m = 1, .k = n, .gate = gate, .up = up, .x_dtype = OCT_F32, .y = got, .y_dtype = yd
+        };
         oct_cpu_mask(way / 2 ? ~0u : 0);
         const int ran = oct_silu_mul_quant(&a) == OCT_OK;
         verdict("silu", ran ? "y out of bounds" : oct_error_text(), ran && all_within(got, yd, n, y, bound));

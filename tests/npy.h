@@ -12,8 +12,8 @@ static inline _Noreturn void npy_die(const char *dir, const char *name, const ch
     exit(2);
 }
 
-/* The elements of dir/name, which must have the type descr ("<f4", "<f8", "<u2", "|u1", "<i4"); *n, if not NULL, receives
- * how many. To be freed. Any error ends the program. */
+/* The elements of dir/name, which must have the type descr ("<f4", "<f8", "<u2", "|u1", "<i4"); *n, if not NULL,
+ * receives how many. To be freed. Any error ends the program. */
 static inline void *npy_read(const char *dir, const char *name, const char *descr, int64_t *n)
 {
     unsigned char head[10];
@@ -22,14 +22,17 @@ static inline void *npy_read(const char *dir, const char *name, const char *desc
     snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *f = fopen(path, "rb");
     if (!f) npy_die(dir, name, "cannot be opened");
-    if (fread(head, 1, 10, f) != 10 || memcmp(head, "\x93NUMPY\x01\x00", 8)) npy_die(dir, name, "is not a .npy file of version 1.0");
+    if (fread(head, 1, 10, f) != 10 || memcmp(head, "\x93NUMPY\x01\x00", 8))
+        npy_die(dir, name, "is not a .npy file of version 1.0");
     const size_t len = head[8] | (size_t)head[9] << 8, size = (size_t)(descr[2] - '0');
     if (len >= sizeof text || fread(text, 1, len, f) != len) npy_die(dir, name, "its header is too long or cut off");
     text[len] = 0;
     snprintf(want, sizeof want, "'descr': '%s'", descr);
     const char *shape = strstr(text, "'shape': (");
-    if (!strstr(text, want) || !strstr(text, "'fortran_order': False")) npy_die(dir, name, "has another type than expected");
-    if (!shape || sscanf(shape, "'shape': (%lld,)", &count) != 1 || count < 0) npy_die(dir, name, "is not of one dimension");
+    if (!strstr(text, want) || !strstr(text, "'fortran_order': False"))
+        npy_die(dir, name, "has another type than expected");
+    if (!shape || sscanf(shape, "'shape': (%lld,)", &count) != 1 || count < 0)
+        npy_die(dir, name, "is not of one dimension");
     void *data = malloc((size_t)count * size + 1);
     if (!data || fread(data, size, (size_t)count, f) != (size_t)count) npy_die(dir, name, "is cut off");
     fclose(f);

@@ -31,7 +31,7 @@ static void make_table(void)
 {
     for (int c = 1; c < 127; c++) {
         const float middle = (float)((magnitude(c - 1) + magnitude(c)) / 2); /* exact */
-        first[c] = oct_f32_bits(middle) + (c % 2); /* an odd code does not get the tie */
+        first[c] = oct_f32_bits(middle) + (c % 2);                           /* an odd code does not get the tie */
     }
 }
 static uint8_t code_of(float x)
@@ -52,8 +52,17 @@ static uint8_t code_of(float x)
 static oct_quant_args given(const void *x, int32_t x_dtype, int64_t n, uint8_t *y)
 {
     static float one = 1;
-    return (oct_quant_args){ .size = sizeof(oct_quant_args), .on.threads = 1, .scaling = OCT_SCALE_TENSOR, .flags = OCT_QUANT_SCALE_GIVEN,
-                             .m = 1, .k = n, .x = x, .x_dtype = x_dtype, .y = y, .y_dtype = OCT_F8E4M3FN, .scale = &one };
+    return (oct_quant_args){ .size = sizeof(oct_quant_args),
+                             .on.threads = 1,
+                             .scaling = OCT_SCALE_TENSOR,
+                             .flags = OCT_QUANT_SCALE_GIVEN,
+                             .m = 1,
+                             .k = n,
+                             .x = x,
+                             .x_dtype = x_dtype,
+                             .y = y,
+                             .y_dtype = OCT_F8E4M3FN,
+                             .scale = &one };
 }
 
 static void all_bf16(const char *row)
@@ -78,7 +87,9 @@ static void all_codes(const char *row)
     char what[80];
     int64_t wrong = 0;
     for (int i = 0; i < 256; i++) x[i] = (uint8_t)i;
-    oct_dequant_args u = { .size = sizeof u, .m = 1, .k = 256, .x = x, .x_dtype = OCT_F8E4M3FN, .y = y, .y_dtype = OCT_F32 };
+    oct_dequant_args u = {
+        .size = sizeof u, .m = 1, .k = 256, .x = x, .x_dtype = OCT_F8E4M3FN, .y = y, .y_dtype = OCT_F32
+    };
     int ran = oct_dequant(&u) == OCT_OK;
     u.y = h;
     u.y_dtype = OCT_BF16;
@@ -102,7 +113,8 @@ static void near_middles(const char *row)
     int n = 0;
     for (int c = 1; c < 127; c++)
         for (int d = -2; d <= 2; d++)
-            for (int sign = 0; sign < 2; sign++) x[n++] = oct_f32_from_bits((first[c] + (uint32_t)d) | (uint32_t)sign << 31);
+            for (int sign = 0; sign < 2; sign++)
+                x[n++] = oct_f32_from_bits((first[c] + (uint32_t)d) | (uint32_t)sign << 31);
     const oct_quant_args q = given(x, OCT_F32, n, y);
     const int ran = oct_quant(&q) == OCT_OK;
     for (int i = 0; i < n; i++) wrong += y[i] != code_of(x[i]);
@@ -123,7 +135,8 @@ static void hard_divisors(const char *row)
         for (int d = -8; d <= 8; d++) {
             const float s = oct_f32_from_bits(0x3f800000 + top * 0x100000 + (uint32_t)d);
             float amax = 0;
-            for (int e = -2; e <= 2 && !amax; e++) { /* amax / 448 must be s: for some s there is no amax, and s does not occur */
+            for (int e = -2; e <= 2 && !amax;
+                 e++) { /* amax / 448 must be s: for some s there is no amax, and s does not occur */
                 const float a = oct_f32_from_bits(oct_f32_bits(448.0f * s) + (uint32_t)e);
                 if (a / 448.0f == s) amax = a;
             }
@@ -137,8 +150,15 @@ static void hard_divisors(const char *row)
                 }
             want_scale[m++] = s;
         }
-    const oct_quant_args q = { .size = sizeof q, .scaling = OCT_SCALE_ROW, .m = m, .k = K, .x = x, .x_dtype = OCT_F32, .y = y,
-                               .y_dtype = OCT_F8E4M3FN, .scale = scale };
+    const oct_quant_args q = { .size = sizeof q,
+                               .scaling = OCT_SCALE_ROW,
+                               .m = m,
+                               .k = K,
+                               .x = x,
+                               .x_dtype = OCT_F32,
+                               .y = y,
+                               .y_dtype = OCT_F8E4M3FN,
+                               .scale = scale };
     const int ran = oct_quant(&q) == OCT_OK;
     for (int64_t i = 0; i < m; i++) {
         wrong += scale[i] != want_scale[i];
@@ -189,7 +209,8 @@ static void f32_span(sweep *s, int64_t i)
     if (oct_quant(&q) != OCT_OK) wrong = SPAN;
     uint8_t want = code_of(x[0]);
     for (int64_t j = 0; j < SPAN; j++) {
-        const uint32_t u = oct_f32_bits(x[j]) & 0x7fffffff; /* magnitudes rise within a span: the next code or the same */
+        const uint32_t u =
+            oct_f32_bits(x[j]) & 0x7fffffff; /* magnitudes rise within a span: the next code or the same */
         if ((want & 127) < 126 && u >= first[(want & 127) + 1]) want++;
         if (u > 0x7f800000) want = 0x7f;
         wrong += y[j] != want;
@@ -212,8 +233,17 @@ static void bf16_row(sweep *s, int64_t i)
     for (int64_t j = 0; j < n; j++) x[j] = (uint16_t)(j | (j % 3 ? 0 : 0x8000));
     for (int32_t rule = 0; rule < 2; rule++) {
         float scale, factor;
-        const oct_quant_args q = { .size = sizeof q, .on.threads = 1, .scaling = OCT_SCALE_ROW, .rule = rule, .m = 1, .k = n, .x = x,
-                                   .x_dtype = OCT_BF16, .y = y, .y_dtype = OCT_F8E4M3FN, .scale = &scale };
+        const oct_quant_args q = { .size = sizeof q,
+                                   .on.threads = 1,
+                                   .scaling = OCT_SCALE_ROW,
+                                   .rule = rule,
+                                   .m = 1,
+                                   .k = n,
+                                   .x = x,
+                                   .x_dtype = OCT_BF16,
+                                   .y = y,
+                                   .y_dtype = OCT_F8E4M3FN,
+                                   .scale = &scale };
         if (oct_quant(&q) != OCT_OK) wrong += n;
         wrong += scale != oct_scale_of(rule, oct_bf16_to_f32((uint16_t)i), INFINITY, &factor);
         for (int64_t j = 0; j < n; j++) {

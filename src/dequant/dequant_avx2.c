@@ -3,7 +3,12 @@
 #include "core/kernel.h"
 #include "isa/avx2/num.h"
 
-int oct_dequant_avx2_fits(const oct_dequant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
+int oct_dequant_avx2_fits(const oct_dequant_args *a, oct_fit *fit)
+{
+    (void)a;
+    (void)fit;
+    return 1;
+}
 
 /* n <= 8 codes, any scale. */
 INLINE void few(const uint8_t *x, void *y, int32_t dtype, int64_t at, int64_t n, __m256 scale)
@@ -19,11 +24,13 @@ INLINE void many(const uint8_t *x, void *y, int32_t dtype, int64_t at, __m256 sc
     for (int i = 0; i < 32; i += 16) {
         __m256 v[2];
         for (int h = 0; h < 2; h++) {
-            const __m256i c = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(x + i + 8 * h))); /* sign copied upward */
+            const __m256i c =
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(x + i + 8 * h))); /* sign copied upward */
             const __m256i bits = _mm256_and_si256(_mm256_slli_epi32(c, 20), _mm256_set1_epi32((int)0x87f00000));
             v[h] = _mm256_mul_ps(_mm256_castsi256_ps(bits), scale_120);
         }
-        if (dtype == OCT_BF16) _mm256_storeu_si256((__m256i *)((uint16_t *)y + at + i), f32x16_to_bf16_numbers(v[0], v[1]));
+        if (dtype == OCT_BF16)
+            _mm256_storeu_si256((__m256i *)((uint16_t *)y + at + i), f32x16_to_bf16_numbers(v[0], v[1]));
         else {
             _mm256_storeu_ps((float *)y + at + i, v[0]);
             _mm256_storeu_ps((float *)y + at + i + 8, v[1]);
@@ -40,7 +47,8 @@ INLINE void run_of(const uint8_t *x, void *y, int32_t dtype, int64_t at, int64_t
     int64_t j = 0;
     for (; j + 32 <= n; j += 32) {
         _mm_prefetch((const char *)x + j + 4096, _MM_HINT_T0); /* the next page, where the hardware stops */
-        const __m256i nan = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + j)), low7), low7);
+        const __m256i nan =
+            _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + j)), low7), low7);
         if (simple && _mm256_testz_si256(nan, nan)) many(x + j, y, dtype, at + j, s_120);
         else
             for (int i = 0; i < 32; i += 8) few(x + j + i, y, dtype, at + j + i, 8, s);
@@ -61,9 +69,9 @@ static void rows(void *p, int64_t task)
     for (int64_t i = task * count; i < end; i++)
         for (int64_t j = 0; j < a->k; j += step) {
             const int64_t r = a->scaling == OCT_SCALE_BLOCK ? i / a->block_m : i, b = j / a->block_k;
-            const float s = a->scaling == OCT_SCALE_NONE     ? 1.0f
-                            : a->scaling == OCT_SCALE_TENSOR ? a->scale[0]
-                            : a->scaling == OCT_SCALE_ROW    ? a->scale[i]
+            const float s = a->scaling == OCT_SCALE_NONE      ? 1.0f
+                            : a->scaling == OCT_SCALE_TENSOR  ? a->scale[0]
+                            : a->scaling == OCT_SCALE_ROW     ? a->scale[i]
                             : a->scale_layout == OCT_MN_MAJOR ? a->scale[b * a->ld_scale + r]
                                                               : a->scale[r * a->ld_scale + b];
             const uint8_t *x = (const uint8_t *)a->x + i * a->ldx + j;

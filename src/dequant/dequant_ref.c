@@ -4,15 +4,20 @@
 #include "core/num/bf16.h"
 #include "core/num/f8.h"
 
-int oct_dequant_ref_fits(const oct_dequant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
+int oct_dequant_ref_fits(const oct_dequant_args *a, oct_fit *fit)
+{
+    (void)a;
+    (void)fit;
+    return 1;
+}
 
 static float scale_at(const oct_dequant_args *a, int64_t i, int64_t j)
 {
     const int64_t b = j / a->block_k, r = a->scaling == OCT_SCALE_BLOCK ? i / a->block_m : i;
     switch (a->scaling) {
-    case OCT_SCALE_NONE:   return 1.0f;
+    case OCT_SCALE_NONE: return 1.0f;
     case OCT_SCALE_TENSOR: return a->scale[0];
-    case OCT_SCALE_ROW:    return a->scale[i];
+    case OCT_SCALE_ROW: return a->scale[i];
     default: return a->scale_layout == OCT_MN_MAJOR ? a->scale[b * a->ld_scale + r] : a->scale[r * a->ld_scale + b];
     }
 }

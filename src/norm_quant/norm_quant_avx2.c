@@ -3,7 +3,12 @@
 #include "core/kernel.h"
 #include "isa/avx2/rows.h"
 
-int oct_norm_quant_avx2_fits(const oct_norm_quant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
+int oct_norm_quant_avx2_fits(const oct_norm_quant_args *a, oct_fit *fit)
+{
+    (void)a;
+    (void)fit;
+    return 1;
+}
 
 /* A row whose sum is known. r is split into r and a power of two that h is multiplied with first, so that neither is
  * subnormal or infinite for any h. held: the buffer holds the row's h. */
@@ -21,12 +26,16 @@ INLINE void add_squares(__m256d s[2], __m256 h)
     s[1] = _mm256_fmadd_pd(hi, hi, s[1]);
 }
 
-typedef struct row_in { stream x, residual; void *out; } row_in;
+typedef struct row_in {
+    stream x, residual;
+    void *out;
+} row_in;
 static row_in row_in_of(const oct_norm_quant_args *a, int64_t i)
 {
     row_in r = { stream_of(a->x, a->x_dtype, i, a->m, a->ldx), { 0, 0 }, 0 };
     if (a->residual) r.residual = stream_of(a->residual, a->residual_dtype, i, a->m, a->ld_residual);
-    if (a->residual_out) r.out = (char *)a->residual_out + i * a->ld_residual_out * (a->residual_dtype == OCT_BF16 ? 2 : 4);
+    if (a->residual_out)
+        r.out = (char *)a->residual_out + i * a->ld_residual_out * (a->residual_dtype == OCT_BF16 ? 2 : 4);
     return r;
 }
 

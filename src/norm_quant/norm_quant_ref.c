@@ -4,12 +4,15 @@
 #include "core/num/bf16.h"
 #include "core/num/scale.h"
 
-int oct_norm_quant_ref_fits(const oct_norm_quant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
+int oct_norm_quant_ref_fits(const oct_norm_quant_args *a, oct_fit *fit)
+{
+    (void)a;
+    (void)fit;
+    return 1;
+}
 
 static float load(const void *p, int32_t dtype, int64_t at)
-{
-    return dtype == OCT_BF16 ? oct_bf16_to_f32(((const uint16_t *)p)[at]) : ((const float *)p)[at];
-}
+{ return dtype == OCT_BF16 ? oct_bf16_to_f32(((const uint16_t *)p)[at]) : ((const float *)p)[at]; }
 static void store(void *p, int32_t dtype, int64_t at, double v)
 {
     if (dtype == OCT_BF16) ((uint16_t *)p)[at] = oct_bf16_from_f32((float)v);
@@ -25,9 +28,7 @@ static float h_at(const oct_norm_quant_args *a, int64_t i, int64_t j)
 }
 
 static double v_at(const oct_norm_quant_args *a, int64_t i, int64_t j, double r)
-{
-    return h_at(a, i, j) * r * (a->weight ? load(a->weight, a->weight_dtype, j) : 1);
-}
+{ return h_at(a, i, j) * r * (a->weight ? load(a->weight, a->weight_dtype, j) : 1); }
 
 static void codes(const oct_norm_quant_args *a, int64_t i, int64_t j0, int64_t j1, double r, float *scale)
 {

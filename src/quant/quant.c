@@ -20,7 +20,8 @@ static oct_status prepare(oct_quant_args *a, int dry)
     if (a->flags & OCT_QUANT_SCALE_GIVEN && a->scale_ub)
         return oct_fail(OCT_E_VALUE, "quant: scale_ub bounds a computed scale; with SCALE_GIVEN it must be NULL");
     if (a->valid_m) return oct_fail(OCT_E_UNSUPPORTED, "quant: valid_m is not supported yet; pass NULL");
-    if (a->seed) return oct_fail(OCT_E_UNSUPPORTED, "quant: seed (stochastic rounding) is not supported yet; pass NULL");
+    if (a->seed)
+        return oct_fail(OCT_E_UNSUPPORTED, "quant: seed (stochastic rounding) is not supported yet; pass NULL");
     if (!a->block_m) a->block_m = 128;
     if (!a->block_k) a->block_k = 128;
     OCT_TRY(oct_check_extent("quant", "block_m", a->block_m, 1));

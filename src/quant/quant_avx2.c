@@ -5,15 +5,18 @@
 #include "isa/avx2/quant.h"
 #include <stdatomic.h>
 
-int oct_quant_avx2_fits(const oct_quant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
+int oct_quant_avx2_fits(const oct_quant_args *a, oct_fit *fit)
+{
+    (void)a;
+    (void)fit;
+    return 1;
+}
 
 /* ---- Runs of a row ---- */
 
 INLINE int64_t size_of(const oct_quant_args *a) { return a->x_dtype == OCT_BF16 ? 2 : 4; }
 INLINE const char *x_at(const oct_quant_args *a, int64_t i, int64_t j)
-{
-    return (const char *)a->x + (i * a->ldx + j) * size_of(a);
-}
+{ return (const char *)a->x + (i * a->ldx + j) * size_of(a); }
 INLINE uint8_t *y_at(const oct_quant_args *a, int64_t i, int64_t j) { return (uint8_t *)a->y + i * a->ldy + j; }
 static float ub_of(const oct_quant_args *a) { return a->scale_ub ? *a->scale_ub : INFINITY; }
 
@@ -23,17 +26,15 @@ INLINE void fetch(const oct_quant_args *a, const char *x, int64_t n, int64_t ahe
     for (int64_t at = 0; ahead && at < n * size_of(a); at += 64) _mm_prefetch(x + ahead + at, _MM_HINT_T0);
 }
 static amax amax_run(const oct_quant_args *a, const char *x, int64_t n)
-{
-    return a->x_dtype == OCT_BF16 ? amax_of(x, OCT_BF16, n) : amax_of(x, OCT_F32, n);
-}
+{ return a->x_dtype == OCT_BF16 ? amax_of(x, OCT_BF16, n) : amax_of(x, OCT_F32, n); }
 static uint32_t encode_run(const oct_quant_args *a, const char *x, int64_t n, uint8_t *y, const coder *c, stream next)
-{
-    return a->x_dtype == OCT_BF16 ? encode(x, OCT_BF16, n, y, c, next) : encode(x, OCT_F32, n, y, c, next);
-}
+{ return a->x_dtype == OCT_BF16 ? encode(x, OCT_BF16, n, y, c, next) : encode(x, OCT_F32, n, y, c, next); }
 
 /* ---- Rows [i0, i1), columns [j0, j1) that share a scale ---- */
 
-typedef struct tile { int64_t i0, i1, j0, j1; } tile;
+typedef struct tile {
+    int64_t i0, i1, j0, j1;
+} tile;
 
 static amax amax_of_tile(const oct_quant_args *a, tile t, int64_t ahead)
 {
@@ -125,16 +126,17 @@ static void cut(job *g, const oct_quant_args *a, int64_t bm, int64_t bk)
     g->tasks = oct_cdiv(g->rows, g->task_rows) * oct_cdiv(g->cols, g->task_cols);
 }
 
-typedef struct span { int64_t r0, r1, c0, c1; } span; /* of cells */
+typedef struct span {
+    int64_t r0, r1, c0, c1;
+} span; /* of cells */
 static span span_of(const job *g, int64_t task)
 {
-    const int64_t across = oct_cdiv(g->cols, g->task_cols), r = task / across * g->task_rows, c = task % across * g->task_cols;
+    const int64_t across = oct_cdiv(g->cols, g->task_cols), r = task / across * g->task_rows,
+                  c = task % across * g->task_cols;
     return (span){ r, oct_min(g->rows, r + g->task_rows), c, oct_min(g->cols, c + g->task_cols) };
 }
 static tile tile_of(const job *g, int64_t r, int64_t c)
-{
-    return (tile){ r * g->bm, oct_min(g->a->m, (r + 1) * g->bm), c * g->bk, oct_min(g->a->k, (c + 1) * g->bk) };
-}
+{ return (tile){ r * g->bm, oct_min(g->a->m, (r + 1) * g->bm), c * g->bk, oct_min(g->a->k, (c + 1) * g->bk) }; }
 
 static void scopes(void *p, int64_t task)
 {
@@ -151,9 +153,9 @@ static void scopes(void *p, int64_t task)
             continue;
         }
         for (int64_t c = s.c0; c < s.c1; c++) {
-            float *scale = &a->scale[a->scaling == OCT_SCALE_ROW          ? r
+            float *scale = &a->scale[a->scaling == OCT_SCALE_ROW       ? r
                                      : a->scale_layout == OCT_MN_MAJOR ? c * a->ld_scale + r
-                                                                          : r * a->ld_scale + c];
+                                                                       : r * a->ld_scale + c];
             if (a->flags & OCT_QUANT_SCALE_GIVEN) given(a, tile_of(g, r, c), scale);
             else block(a, tile_of(g, r, c), scale);
         }
@@ -171,7 +173,8 @@ static void tensor_amax(void *p, int64_t task)
     const span s = span_of(g, task);
     amax m = { 0, 0 };
     for (int64_t r = s.r0; r < s.r1; r++)
-        for (int64_t c = s.c0; c < s.c1; c++) m = amax_of_both(m, amax_of_tile(g->a, tile_of(g, r, c), ahead_of(g->a->m - r, g->a->ldx, size_of(g->a))));
+        for (int64_t c = s.c0; c < s.c1; c++)
+            m = amax_of_both(m, amax_of_tile(g->a, tile_of(g, r, c), ahead_of(g->a->m - r, g->a->ldx, size_of(g->a))));
     atomic_max(&g->any, m.any);
     atomic_max(&g->number, m.number);
 }
@@ -180,7 +183,8 @@ static void tensor_encode(void *p, int64_t task)
     const job *g = p;
     const span s = span_of(g, task);
     for (int64_t r = s.r0; r < s.r1; r++)
-        for (int64_t c = s.c0; c < s.c1; c++) encode_tile(g->a, tile_of(g, r, c), &g->tensor, ahead_of(g->a->m - r, g->a->ldx, size_of(g->a)));
+        for (int64_t c = s.c0; c < s.c1; c++)
+            encode_tile(g->a, tile_of(g, r, c), &g->tensor, ahead_of(g->a->m - r, g->a->ldx, size_of(g->a)));
 }
 
 static void tensor(const oct_quant_args *a)

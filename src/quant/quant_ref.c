@@ -1,10 +1,16 @@
-/* quant_ref.c - q[i,j] = sat(x[i,j] / s), s by rule from the largest magnitude of its scope: the formula of octavo.h. */
+/* quant_ref.c - q[i,j] = sat(x[i,j] / s), s by rule from the largest magnitude of its scope: the formula of octavo.h.
+ */
 #include "core/core.h"
 #include "core/kernel.h"
 #include "core/num/bf16.h"
 #include "core/num/scale.h"
 
-int oct_quant_ref_fits(const oct_quant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
+int oct_quant_ref_fits(const oct_quant_args *a, oct_fit *fit)
+{
+    (void)a;
+    (void)fit;
+    return 1;
+}
 
 static float x_at(const oct_quant_args *a, int64_t i, int64_t j)
 {
@@ -21,7 +27,8 @@ static void scope(const oct_quant_args *a, int64_t i0, int64_t i1, int64_t j0, i
     else {
         for (int64_t i = i0; i < i1; i++)
             for (int64_t j = j0; j < j1; j++)
-                if (fabsf(x_at(a, i, j)) > amax) amax = fabsf(x_at(a, i, j)); /* false for NaN; fmaxf keeps signaling ones */
+                if (fabsf(x_at(a, i, j)) > amax)
+                    amax = fabsf(x_at(a, i, j)); /* false for NaN; fmaxf keeps signaling ones */
         *scale = oct_scale_of(a->rule, amax, a->scale_ub ? *a->scale_ub : INFINITY, &factor);
     }
     for (int64_t i = i0; i < i1; i++)

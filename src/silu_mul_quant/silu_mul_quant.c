@@ -10,7 +10,8 @@ static oct_status prepare(oct_silu_mul_quant_args *a, int dry)
     int64_t n0, n1;
     OCT_TRY(oct_check_extent("silu_mul_quant", "m", a->m, 0));
     OCT_TRY(oct_check_extent("silu_mul_quant", "k", a->k, 0));
-    OCT_TRY(oct_check_choice("silu_mul_quant", "scaling", a->scaling, scalings, 6, 1u << OCT_SCALE_TENSOR | 1u << OCT_SCALE_BLOCK | 1u << OCT_SCALE_COL));
+    OCT_TRY(oct_check_choice("silu_mul_quant", "scaling", a->scaling, scalings, 6,
+                             1u << OCT_SCALE_TENSOR | 1u << OCT_SCALE_BLOCK | 1u << OCT_SCALE_COL));
     OCT_TRY(oct_check_choice("silu_mul_quant", "rule", a->rule, rules, 2, 0));
     OCT_TRY(oct_check_choice("silu_mul_quant", "scale_layout", a->scale_layout, layouts, 2, 0));
     OCT_TRY(oct_check_dtype("silu_mul_quant", "x_dtype", a->x_dtype, wide));

@@ -4,10 +4,15 @@
 #include "isa/avx2/math.h"
 #include "isa/avx2/rows.h"
 
-int oct_silu_mul_quant_avx2_fits(const oct_silu_mul_quant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
+int oct_silu_mul_quant_avx2_fits(const oct_silu_mul_quant_args *a, oct_fit *fit)
+{
+    (void)a;
+    (void)fit;
+    return 1;
+}
 
-/* gate / (1 + exp(-gate)) up. With e = exp(-|gate|), which never overflows, the sigmoid is 1 / (1 + e), or e / (1 + e) for
- * a negative gate. A gate of -infinity becomes the lowest finite number there: times 0 that is -0, not NaN. */
+/* gate / (1 + exp(-gate)) up. With e = exp(-|gate|), which never overflows, the sigmoid is 1 / (1 + e), or e / (1 + e)
+ * for a negative gate. A gate of -infinity becomes the lowest finite number there: times 0 that is -0, not NaN. */
 INLINE __m256 silu_mul(__m256 gate, __m256 up)
 {
     const __m256 one = _mm256_set1_ps(1), e = exp_nonpositive(_mm256_or_ps(gate, _mm256_set1_ps(-0.0f)));
@@ -19,7 +24,8 @@ INLINE void fill_typed(const oct_silu_mul_quant_args *a, int32_t dtype, int64_t 
 {
     const stream gate = stream_of(a->gate, dtype, i, a->m, a->ld_gate), up = stream_of(a->up, dtype, i, a->m, a->ld_up);
     int64_t e = 0;
-    for (; e + 8 <= n; e += 8) _mm256_storeu_ps(v + e, silu_mul(stream_load(&gate, dtype, j + e, 8), stream_load(&up, dtype, j + e, 8)));
+    for (; e + 8 <= n; e += 8)
+        _mm256_storeu_ps(v + e, silu_mul(stream_load(&gate, dtype, j + e, 8), stream_load(&up, dtype, j + e, 8)));
     if (e == n) return;
     const __m256 y = silu_mul(stream_load(&gate, dtype, j + e, n - e), stream_load(&up, dtype, j + e, n - e));
     _mm256_maskstore_ps(v + e, first_lanes(n - e), y);

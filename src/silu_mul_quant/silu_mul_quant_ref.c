@@ -4,12 +4,15 @@
 #include "core/num/bf16.h"
 #include "core/num/scale.h"
 
-int oct_silu_mul_quant_ref_fits(const oct_silu_mul_quant_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
+int oct_silu_mul_quant_ref_fits(const oct_silu_mul_quant_args *a, oct_fit *fit)
+{
+    (void)a;
+    (void)fit;
+    return 1;
+}
 
 static float load(const void *p, int32_t dtype, int64_t at)
-{
-    return dtype == OCT_BF16 ? oct_bf16_to_f32(((const uint16_t *)p)[at]) : ((const float *)p)[at];
-}
+{ return dtype == OCT_BF16 ? oct_bf16_to_f32(((const uint16_t *)p)[at]) : ((const float *)p)[at]; }
 
 static float v_at(const oct_silu_mul_quant_args *a, int64_t i, int64_t j)
 {

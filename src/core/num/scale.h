@@ -7,7 +7,7 @@
 #include <math.h>
 
 #define OCT_SCALE_MIN (1.0f / (OCT_F8E4M3FN_MAX * 512.0f))
-#define OCT_AMAX_MIN  1e-12f
+#define OCT_AMAX_MIN 1e-12f
 
 /* *factor: MIN: code = sat(x / factor); EPS: code = sat(x * factor). */
 static inline float oct_scale_of(int32_t rule, float amax, float ub, float *factor)

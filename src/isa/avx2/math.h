@@ -3,12 +3,13 @@
 #define OCTAVO_ISA_AVX2_MATH_H
 #include "isa/avx2/num.h"
 
-/* exp(x) for x <= 0, within 1.5 u relative where the result is normal and a step of the subnormals below; exp(0) = 1, NaN
- * gives NaN. x = n ln 2 + f, |f| <= ln 2 / 2 (1 + 2^-20); the polynomial is a minimax one, within 0.1 u of exp(f). */
+/* exp(x) for x <= 0, within 1.5 u relative where the result is normal and a step of the subnormals below; exp(0) = 1,
+ * NaN gives NaN. x = n ln 2 + f, |f| <= ln 2 / 2 (1 + 2^-20); the polynomial is a minimax one, within 0.1 u of exp(f).
+ */
 INLINE __m256 exp_nonpositive(__m256 x)
 {
     const __m256 shift = _mm256_set1_ps(0x1.8p23f); /* adding it leaves the nearest integer in the low bits */
-    x = _mm256_max_ps(_mm256_set1_ps(-104), x); /* 0 from there on; NaN stays */
+    x = _mm256_max_ps(_mm256_set1_ps(-104), x);     /* 0 from there on; NaN stays */
     const __m256 t = _mm256_fmadd_ps(x, _mm256_set1_ps(0x1.715476p0f), shift), n = _mm256_sub_ps(t, shift);
     __m256 f = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1f), x); /* exact: 15 bits by 8 */
     f = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), f);
@@ -28,7 +29,8 @@ INLINE __m256 exp_nonpositive(__m256 x)
  * is 1 at 0 and 1.6 u off at most; n goes to the exponent. */
 INLINE __m256 exp2_nonpositive(__m256 x)
 {
-    const __m256 magic = _mm256_set1_ps(0x1.8p23f), t = _mm256_add_ps(x, magic), r = _mm256_sub_ps(x, _mm256_sub_ps(t, magic));
+    const __m256 magic = _mm256_set1_ps(0x1.8p23f), t = _mm256_add_ps(x, magic),
+                 r = _mm256_sub_ps(x, _mm256_sub_ps(t, magic));
     __m256 p = _mm256_set1_ps(0.001326472731307149f);
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.009671512991189957f));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.05550733581185341f));

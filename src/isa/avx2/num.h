@@ -12,9 +12,7 @@
 
 /* Mask of the first n of 8 lanes, 0 <= n <= 8, for masked loads and stores. */
 INLINE __m256i first_lanes(int64_t n)
-{
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
+{ return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
 
 /* 8 f8e4m3fn codes, sign-extended to dwords -> 8 f32, exact, NaN included: magnitude shifted to f32's place, then the
  * exponent rebiased by a multiplication with 2^120, which also makes subnormals right. */
@@ -43,7 +41,8 @@ INLINE __m256i f8e4m3fn_steps(__m256 a)
     return _mm256_madd_epi16(s, _mm256_set1_epi32(1 << 16 | 16)); /* 16 n + 128 (biased exponent + 20) */
 }
 /* 16 such words -> codes. */
-INLINE __m256i f8e4m3fn_codes(__m256i w) { return _mm256_srli_epi16(_mm256_sub_epi16(w, _mm256_set1_epi16(16 * 1128)), 4); }
+INLINE __m256i f8e4m3fn_codes(__m256i w)
+{ return _mm256_srli_epi16(_mm256_sub_epi16(w, _mm256_set1_epi16(16 * 1128)), 4); }
 
 INLINE __m256 f32x8_abs(__m256 x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
 INLINE __m256 f32x8_clamp_f8(__m256 a) { return _mm256_min_ps(a, _mm256_set1_ps(OCT_F8E4M3FN_MAX)); } /* NaN: 448 */
@@ -54,7 +53,8 @@ INLINE __m256i pack_f32x32(__m256 a, __m256 b, __m256 c, __m256 d)
     return _mm256_packs_epi16(_mm256_packs_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)),
                               _mm256_packs_epi32(_mm256_castps_si256(c), _mm256_castps_si256(d)));
 }
-INLINE __m256i unpack_order(__m256i v) { return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); }
+INLINE __m256i unpack_order(__m256i v)
+{ return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); }
 
 /* 32 magnitudes, none above 464 and none NaN -> codes in the order of the packs. */
 INLINE __m256i magnitudes_to_f8e4m3fn(__m256 a, __m256 b, __m256 c, __m256 d)
@@ -63,9 +63,7 @@ INLINE __m256i magnitudes_to_f8e4m3fn(__m256 a, __m256 b, __m256 c, __m256 d)
                                f8e4m3fn_codes(_mm256_packs_epi32(f8e4m3fn_steps(c), f8e4m3fn_steps(d))));
 }
 INLINE __m256i sign_bytes(__m256 a, __m256 b, __m256 c, __m256 d)
-{
-    return _mm256_and_si256(pack_f32x32(a, b, c, d), _mm256_set1_epi8((char)0x80));
-}
+{ return _mm256_and_si256(pack_f32x32(a, b, c, d), _mm256_set1_epi8((char)0x80)); }
 
 /* 32 f32 -> 32 codes in order, nearest even, saturating, NaN gives 0x7F. */
 INLINE __m256i f32x32_to_f8e4m3fn(__m256 a, __m256 b, __m256 c, __m256 d)
@@ -84,7 +82,8 @@ INLINE __m128i f32x8_to_f8e4m3fn(__m256 x)
     const __m256i steps = f8e4m3fn_steps(f32x8_clamp_f8(f32x8_abs(x)));
     const __m256i w = f8e4m3fn_codes(_mm256_packs_epi32(steps, _mm256_setzero_si256()));
     const __m256i sign = _mm256_packs_epi32(_mm256_castps_si256(x), _mm256_setzero_si256());
-    const __m256i nan = _mm256_packs_epi32(_mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)), _mm256_setzero_si256());
+    const __m256i nan =
+        _mm256_packs_epi32(_mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)), _mm256_setzero_si256());
     const __m256i code = _mm256_or_si256(w, _mm256_and_si256(_mm256_srli_epi16(sign, 8), _mm256_set1_epi16(0x80)));
     const __m256i c = _mm256_blendv_epi8(code, _mm256_set1_epi16(0x7f), nan);
     const __m256i in_order = _mm256_permute4x64_epi64(c, 0xd8);
@@ -103,9 +102,7 @@ INLINE __m256i f32x8_round_bf16(__m256 x)
 }
 /* 16 f32, none NaN -> 16 bf16. */
 INLINE __m256i f32x16_to_bf16_numbers(__m256 a, __m256 b)
-{
-    return _mm256_permute4x64_epi64(_mm256_packus_epi32(f32x8_round_bf16(a), f32x8_round_bf16(b)), 0xd8);
-}
+{ return _mm256_permute4x64_epi64(_mm256_packus_epi32(f32x8_round_bf16(a), f32x8_round_bf16(b)), 0xd8); }
 /* 8 f32 -> 8 bf16, nearest even; NaN gives 0x7FC0. */
 INLINE __m128i f32x8_to_bf16(__m256 x)
 {

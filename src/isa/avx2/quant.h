@@ -6,14 +6,15 @@
 
 /* ---- Streams ---- */
 
-/* A row of a matrix that is read from memory once. The hardware's own prefetch stops at pages; `ahead` bytes further on, in
- * the rows that follow if there are so many, is what will be read a thousand cycles later. */
+/* A row of a matrix that is read from memory once. The hardware's own prefetch stops at pages; `ahead` bytes further
+ * on, in the rows that follow if there are so many, is what will be read a thousand cycles later. */
 enum { AHEAD = 12 << 10 };
 typedef struct stream {
     const char *row;
     int64_t ahead;
 } stream;
-INLINE int64_t ahead_of(int64_t rows, int64_t ld, int64_t size) { return rows > 1 && (rows - 1) * ld * size >= AHEAD ? AHEAD : 0; }
+INLINE int64_t ahead_of(int64_t rows, int64_t ld, int64_t size)
+{ return rows > 1 && (rows - 1) * ld * size >= AHEAD ? AHEAD : 0; }
 INLINE stream stream_of(const void *p, int32_t dtype, int64_t i, int64_t m, int64_t ld)
 {
     const int64_t size = dtype == OCT_BF16 ? 2 : 4;
@@ -31,12 +32,12 @@ INLINE __m256 stream_load(const stream *s, int32_t dtype, int64_t j, int64_t n)
 /* As f32 bits, whose order is that of the magnitudes. any counts NaN, so that it is above F32_INF_BITS when there is
  * one; number ignores NaN. Both combine by maximum, in any order. */
 enum { F32_INF_BITS = 0x7f800000 };
-typedef struct amax { uint32_t any, number; } amax;
+typedef struct amax {
+    uint32_t any, number;
+} amax;
 
 INLINE amax amax_of_both(amax a, amax b)
-{
-    return (amax){ a.any > b.any ? a.any : b.any, a.number > b.number ? a.number : b.number };
-}
+{ return (amax){ a.any > b.any ? a.any : b.any, a.number > b.number ? a.number : b.number }; }
 
 INLINE uint32_t max_of_u32(__m256i v)
 {
@@ -59,12 +60,11 @@ INLINE __m256i magnitudes(__m256i v, int32_t dtype, int no_nan)
     v = _mm256_and_si256(v, bf16 ? _mm256_set1_epi16(0x7fff) : _mm256_set1_epi32(0x7fffffff));
     if (!no_nan) return v;
     return _mm256_andnot_si256(bf16 ? _mm256_cmpgt_epi16(v, _mm256_set1_epi16(F32_INF_BITS >> 16))
-                                    : _mm256_cmpgt_epi32(v, _mm256_set1_epi32(F32_INF_BITS)), v);
+                                    : _mm256_cmpgt_epi32(v, _mm256_set1_epi32(F32_INF_BITS)),
+                               v);
 }
 INLINE __m256i max_of_both(__m256i a, __m256i b, int32_t dtype)
-{
-    return dtype == OCT_BF16 ? _mm256_max_epu16(a, b) : _mm256_max_epu32(a, b);
-}
+{ return dtype == OCT_BF16 ? _mm256_max_epu16(a, b) : _mm256_max_epu32(a, b); }
 
 INLINE uint32_t amax_bits(const void *x, int32_t dtype, int64_t n, int no_nan)
 {
@@ -107,17 +107,20 @@ typedef struct coder {
     uint32_t own_amax; /* the values' amax, when its code is 126 */
 } coder;
 
-/* DIVIDE computes q = x r1 + x r2 with r1 = 1 / s and r2 = (1 - s r1) r1 (the parenthesis by fma, so exact), each operation
- * rounded once, instead of x / s. Its code is that of RN(x / s), RN being rounding to f32:
- *   Before its last rounding q is v + e, v = x / s, |e| <= 3.1 u^2 v (r1 + r2 is off by a relative 2.01 u^2, x r2 by u of
- *   itself): at most 6.2 2^-24 in units of half an ulp of v. The codes of RN(v) and RN(v + e) differ only when a number B,
- *   where RN steps onto or off a middle M between two codes, lies between v and v + e. M has at most 5 significant bits, so
- *   that B in those units is an H = 2^20 h +- 1. With X, S the 24-bit integers of x and s, v = X 2^k / S, k >= 24, and
- *   d = X 2^k - H S is an integer, |d| <= 6.2 2^-24 S <= 6. Modulo 2^20, d = -+S: only an S whose last 20 bits are within 6
- *   of 0 can do that; easy_divisor leaves these out. S = 0 modulo 2^20 is none: d = 0, v would be B, but an odd H of 25 bits
- *   does not divide X 2^k.
- * x is a magnitude, since the sum may be +0 where x is -0. r2 is normal for s <= 2^100, and v < 2^-11 have code 0 either
- * way. tests/test_exhaustive.c tries what is left out, where this does go wrong. */
+/* DIVIDE computes q = x r1 + x r2 with r1 = 1 / s and r2 = (1 - s r1) r1 (the parenthesis by fma, so exact), each
+ * operation rounded once, instead of x / s. For an easy divisor its code is that of RN(x / s), RN being rounding to
+ * f32.
+ *
+ * Before its last rounding q is v + e, where v = x / s and |e| <= 3.1 u^2 v: r1 + r2 is off by a relative 2.01 u^2, and
+ * x r2 by u of itself. In units of half an ulp of v that is at most 6.2 2^-24. The codes of RN(v) and RN(v + e) differ
+ * only when a number B, where RN steps onto or off a middle M between two codes, lies between v and v + e. M has at
+ * most 5 significant bits, so B in those units is an integer H = 2^20 h + 1 or - 1. With X and S the 24-bit integers of
+ * x and s, v = X 2^k / S, k >= 24; so D = X 2^k - H S is an integer, and |D| <= 6.2 2^-24 S <= 6. Modulo 2^20, D = S or
+ * -S: only an S whose last 20 bits are within 6 of 0 can do that, and those are not easy. S = 0 modulo 2^20 is easy:
+ * then D = 0, v would be B, but H, which is odd and has 25 bits, does not divide X 2^k.
+ *
+ * x is a magnitude, since the sum may be +0 where x is -0. r2 is normal for s <= 2^100, and v < 2^-11 have code 0
+ * either way. tests/test_exhaustive.c tries the divisors that are left out: one does go wrong. */
 INLINE int easy_divisor(float s)
 {
     const uint32_t bits = oct_f32_bits(s);
@@ -137,7 +140,8 @@ INLINE float coder_of(int32_t rule, amax a, float ub, coder *c)
         const float r = 1.0f / s;
         *c = (coder){ DIVIDE, r, __builtin_fmaf(-s, r, 1.0f) * r, 0 };
     } else *c = (coder){ DIVIDE_PLAIN, s, 0, 0 };
-    if (c->way >= DIVIDE && number > (rule == OCT_RULE_MIN ? OCT_SCALE_MIN * OCT_F8E4M3FN_MAX : OCT_AMAX_MIN)) c->own_amax = a.any;
+    if (c->way >= DIVIDE && number > (rule == OCT_RULE_MIN ? OCT_SCALE_MIN * OCT_F8E4M3FN_MAX : OCT_AMAX_MIN))
+        c->own_amax = a.any;
     return s;
 }
 
@@ -162,8 +166,8 @@ INLINE __m256i encode32_bf16(const uint16_t *x, coder_way way, __m256 factor, __
         w[i] = f8e4m3fn_codes(_mm256_packs_epi32(f8e4m3fn_steps(scaled(even, way, factor, rest)),
                                                  f8e4m3fn_steps(scaled(odd, way, factor, rest))));
     }
-    const __m256i order = _mm256_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15,
-                                           0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    const __m256i order = _mm256_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15, 0, 4, 1, 5, 2, 6, 3, 7,
+                                           8, 12, 9, 13, 10, 14, 11, 15);
     const __m256i mag = _mm256_shuffle_epi8(_mm256_packus_epi16(w[0], w[1]), order);
     const __m256i sign = _mm256_and_si256(_mm256_packs_epi16(h[0], h[1]), _mm256_set1_epi8((char)0x80));
     return _mm256_permute4x64_epi64(_mm256_or_si256(mag, sign), 0xd8);
@@ -178,17 +182,20 @@ INLINE __m256i encode32(const void *x, int32_t dtype, int64_t at, coder_way way,
         q[i] = scaled(way >= DIVIDE ? f32x8_abs(v[i]) : v[i], way, factor, rest);
     }
     if (way < DIVIDE) return f32x32_to_f8e4m3fn(q[0], q[1], q[2], q[3]);
-    return unpack_order(_mm256_or_si256(magnitudes_to_f8e4m3fn(q[0], q[1], q[2], q[3]), sign_bytes(v[0], v[1], v[2], v[3])));
+    return unpack_order(
+        _mm256_or_si256(magnitudes_to_f8e4m3fn(q[0], q[1], q[2], q[3]), sign_bytes(v[0], v[1], v[2], v[3])));
 }
 
 /* ---- Long runs of bf16 ---- */
 
 /* Where codes are normal (8 and above), halving x lowers its code by 8. So for a given scale the code follows from the
- * exponent and the 7 bits m of the mantissa: code = 8 exponent + f(m). f rises by at most 8 over the 128 values of m, and
- * never twice within 8; so in each of 16 segments it is base[m / 8], and one more for m > last[m / 8]. All in bytes:
- *   u = max(bits of |x| - start, 0), with start 19 octaves below amax (code 126): a value below it has code 0, and u = 0
- *   sum = u / 16 + (base[] - m / 16) + (m > last[])
- *   code = max(sum - 120, 0), wrong only where it lies between 0 and 8 or should: there zero < sum < 128. */
+ * exponent and the 7 bits m of the mantissa: code = 8 exponent + f(m). f rises by at most 8 over the 128 values of m,
+ * and never twice within 8; so in each of 16 segments it is base[m / 8], and one more for m > last[m / 8].
+ *
+ * Let u = max(bits of |x| - start, 0), where start is 19 octaves below amax (whose code is 126): what is below it has
+ * code 0, and u = 0. Then, in bytes, sum = u / 16 + (base[] - m / 16) + (m > last[]) and code = max(sum - 120, 0).
+ *
+ * That is wrong only for subnormal codes: where zero < sum < 128, zero being the sum of u = 0. */
 typedef struct segments {
     __m256i base, last;  /* 16 bytes, twice */
     __m256i start, zero; /* words; bytes */
@@ -209,7 +216,8 @@ INLINE segments segments_of(uint32_t own_amax, coder_way way, __m256 factor, __m
     __m256i base[4], above[4], m = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     uint16_t x[128];
     m = _mm256_add_epi16(m, _mm256_set1_epi16((short)((exponent - 4) << 7)));
-    for (int i = 0; i < 8; i++) _mm256_storeu_si256((__m256i *)(x + 16 * i), _mm256_add_epi16(m, _mm256_set1_epi16((short)(16 * i))));
+    for (int i = 0; i < 8; i++)
+        _mm256_storeu_si256((__m256i *)(x + 16 * i), _mm256_add_epi16(m, _mm256_set1_epi16((short)(16 * i))));
     for (int i = 0; i < 4; i++) { /* a segment is a qword: its first code, and how much all 8 lie above it */
         const __m256i f = encode32_bf16(x + 32 * i, way, factor, rest);
         base[i] = _mm256_and_si256(f, _mm256_set1_epi64x(0xff));
@@ -245,8 +253,8 @@ INLINE __m256i encode32_segments(const uint16_t *x, const segments *s, __m256i *
 
 /* ---- encode ---- */
 
-/* While a run is encoded, the amax of the run that comes next is taken and what lies `ahead` bytes behind it is fetched:
- * one steady stream from memory instead of turns of waiting and computing. */
+/* While a run is encoded, the amax of the run that comes next is taken and what lies `ahead` bytes behind it is
+ * fetched: one steady stream from memory instead of turns of waiting and computing. */
 typedef struct follower {
     stream next; /* row NULL: none; else as long as the run */
     __m256i max[2];
@@ -265,7 +273,8 @@ INLINE void follow(follower *f, int32_t dtype, int64_t at)
 
 enum { LONG = 1024 }; /* from here on the segments are worth their making */
 
-INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c, coder_way way, stream next)
+INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c, coder_way way,
+                           stream next)
 {
     const __m256 factor = _mm256_set1_ps(c->factor), rest = _mm256_set1_ps(c->rest);
     const int64_t size = dtype == OCT_BF16 ? 2 : 4;
@@ -281,7 +290,8 @@ INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, 
                 _mm256_storeu_si256((__m256i *)(y + at), encode32_segments((const uint16_t *)x + at, &s, &wrong));
             }
             if (__builtin_expect(_mm256_testz_si256(wrong, wrong), 1)) continue;
-            for (int64_t at = j; at < j + 128; at += 32) _mm256_storeu_si256((__m256i *)(y + at), encode32(x, dtype, at, way, factor, rest));
+            for (int64_t at = j; at < j + 128; at += 32)
+                _mm256_storeu_si256((__m256i *)(y + at), encode32(x, dtype, at, way, factor, rest));
         }
     }
     for (; j + 32 <= n; j += 32) {
@@ -311,10 +321,10 @@ INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, 
 INLINE uint32_t encode(const void *x, int32_t dtype, int64_t n, uint8_t *y, const coder *c, stream next)
 {
     switch (c->way) {
-    case DIVIDE_PLAIN:   return encode_way(x, dtype, n, y, c, DIVIDE_PLAIN, next);
+    case DIVIDE_PLAIN: return encode_way(x, dtype, n, y, c, DIVIDE_PLAIN, next);
     case MULTIPLY_PLAIN: return encode_way(x, dtype, n, y, c, MULTIPLY_PLAIN, next);
-    case DIVIDE:         return encode_way(x, dtype, n, y, c, DIVIDE, next);
-    default:             return encode_way(x, dtype, n, y, c, MULTIPLY, next);
+    case DIVIDE: return encode_way(x, dtype, n, y, c, DIVIDE, next);
+    default: return encode_way(x, dtype, n, y, c, MULTIPLY, next);
     }
 }
 #endif

@@ -1,10 +1,11 @@
-/* rows.h - rows of computed values on AVX2, as norm_quant and silu_mul_quant write them: rounded, or turned to codes with
- * a scale a row or group. */
+/* rows.h - rows of computed values on AVX2, as norm_quant and silu_mul_quant write them: rounded, or turned to codes
+ * with a scale a row or group. */
 #ifndef OCTAVO_ISA_AVX2_ROWS_H
 #define OCTAVO_ISA_AVX2_ROWS_H
 #include "isa/avx2/quant.h"
 
-/* Where a row of values goes. With scaling NONE they are rounded to dtype, else to codes with a scale a row or group. */
+/* Where a row of values goes. With scaling NONE they are rounded to dtype, else to codes with a scale a row or group.
+ */
 typedef struct row_out {
     int32_t scaling, rule, layout, dtype;
     int64_t k, block_k;
@@ -15,13 +16,22 @@ typedef struct row_out {
     float ub;
 } row_out;
 #define ROW_OUT(a)                                                                                                     \
-    { (a)->scaling, (a)->rule, (a)->scale_layout, (a)->y_dtype, (a)->k, (a)->block_k, (a)->y, (a)->ldy, (a)->scale,    \
-      (a)->ld_scale, (a)->scale_ub ? *(a)->scale_ub : INFINITY }
+    { (a)->scaling,                                                                                                    \
+      (a)->rule,                                                                                                       \
+      (a)->scale_layout,                                                                                               \
+      (a)->y_dtype,                                                                                                    \
+      (a)->k,                                                                                                          \
+      (a)->block_k,                                                                                                    \
+      (a)->y,                                                                                                          \
+      (a)->ldy,                                                                                                        \
+      (a)->scale,                                                                                                      \
+      (a)->ld_scale,                                                                                                   \
+      (a)->scale_ub ? *(a)->scale_ub : INFINITY }
 
 enum { ROW_BUF = 8192 }; /* floats of a task's buffer, on its stack */
 
-/* Puts values [j, j + n) of row i into v. A row of k <= ROW_BUF is asked for once, each part at its place in the buffer;
- * a longer one in parts at the buffer's beginning, and twice where an amax has to be known first. */
+/* Puts values [j, j + n) of row i into v. A row of k <= ROW_BUF is asked for once, each part at its place in the
+ * buffer; a longer one in parts at the buffer's beginning, and twice where an amax has to be known first. */
 typedef void row_fill(const void *ctx, int64_t i, int64_t j, int64_t n, float *v);
 INLINE float *fill_part(const row_out *o, int64_t i, int64_t j, int64_t n, float *buf, row_fill *fill, const void *ctx)
 {
@@ -55,7 +65,8 @@ INLINE void write_row(const row_out *o, int64_t i, float *buf, row_fill *fill, c
     else if (o->scaling == OCT_SCALE_GROUP)
         for (int64_t j = 0, g = 0; j < o->k; j += o->block_k, g++)
             write_codes(o, i, j, o->k - j < o->block_k ? o->k : j + o->block_k,
-                        &o->scale[o->layout == OCT_MN_MAJOR ? g * o->ld_scale + i : i * o->ld_scale + g], buf, fill, ctx);
+                        &o->scale[o->layout == OCT_MN_MAJOR ? g * o->ld_scale + i : i * o->ld_scale + g], buf, fill,
+                        ctx);
     else
         for (int64_t j = 0; j < o->k; j += ROW_BUF) {
             const float *v = fill_part(o, i, j, part_of(j, o->k), buf, fill, ctx);
