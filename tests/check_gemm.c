@@ -196,7 +196,52 @@ static void run(ck_case *c)
     if (sx.scaling != OCT_SCALE_BLOCK) rows_alone(c, &full, &sx, (int64_t)(ck_rnd(c) % (uint64_t)m), 1);
 }
 
-static void bench(ck_bench *b) { (void)b; }
+/* ---- Timing ---- */
+
+enum { POOL = 192 << 20, FILLED = 16 << 20, SETS = 64 }; /* bytes of weights, more than any cache holds */
+typedef struct pools { char *w[2], *x[2]; float *scale; void *y; } pools; /* of bf16, of f8 */
+
+static void time_shape(ck_bench *b, const pools *p, const char *name, int types, int32_t scaling, int64_t m, int64_t n, int64_t k)
+{
+    static oct_gemm_args a[SETS];
+    void *args[SETS];
+    const int x_f8 = types == 1, w_f8 = types > 0;
+    const int64_t w_bytes = n * k * (w_f8 ? 1 : 2), sets = POOL / w_bytes < SETS ? POOL / w_bytes : SETS;
+    for (int64_t i = 0; i < sets; i++) {
+        a[i] = (oct_gemm_args){ .size = sizeof *a, .scaling = scaling, .m = m, .n = n, .k = k, .x = p->x[x_f8],
+                                .x_dtype = x_f8 ? OCT_F8E4M3FN : OCT_BF16, .w = p->w[w_f8] + POOL / sets / 64 * 64 * i,
+                                .w_dtype = w_f8 ? OCT_F8E4M3FN : OCT_BF16, .x_scale = x_f8 ? p->scale : 0,
+                                .w_scale = scaling ? p->scale : 0, .y = p->y, .y_dtype = OCT_BF16 };
+        args[i] = &a[i];
+    }
+    ck_time(b, name, (double)w_bytes + (double)(m * k) * (x_f8 ? 1 : 2) + (double)(m * n) * 2, 2.0 * (double)m * (double)n * (double)k,
+            (int)sets, args);
+}
+
+static void bench(ck_bench *b)
+{
+    pools p = { .scale = ck_bench_mem(b, 49152 * 4), .y = ck_bench_mem(b, 512 * 4096 * 4) };
+    ck_bench_fill(b, p.scale, OCT_F32, 49152, 0.01f);
+    for (int f8 = 0; f8 < 2; f8++) {
+        p.w[f8] = ck_bench_mem(b, POOL);
+        p.x[f8] = ck_bench_mem(b, 512 * 4096 * 2);
+        ck_bench_fill(b, p.w[f8], f8 ? OCT_F8E4M3FN : OCT_BF16, f8 ? FILLED : FILLED / 2, 1);
+        ck_bench_fill(b, p.x[f8], f8 ? OCT_F8E4M3FN : OCT_BF16, 512 * 4096, 1);
+        for (int64_t at = FILLED; at < POOL; at += FILLED) memcpy(p.w[f8] + at, p.w[f8], FILLED);
+    }
+    time_shape(b, &p, "f8 1x4096x4096", 1, OCT_SCALE_ROW, 1, 4096, 4096);
+    time_shape(b, &p, "f8 4x4096x4096", 1, OCT_SCALE_ROW, 4, 4096, 4096);
+    time_shape(b, &p, "f8 16x4096x4096", 1, OCT_SCALE_ROW, 16, 4096, 4096);
+    time_shape(b, &p, "f8 512x512x4096", 1, OCT_SCALE_ROW, 512, 512, 4096);
+    time_shape(b, &p, "f8 512x4096x4096", 1, OCT_SCALE_ROW, 512, 4096, 4096);
+    time_shape(b, &p, "f8 block 512x512x4096", 1, OCT_SCALE_BLOCK, 512, 512, 4096);
+    time_shape(b, &p, "bf16 1x4096x4096", 0, OCT_SCALE_NONE, 1, 4096, 4096);
+    time_shape(b, &p, "bf16 512x512x4096", 0, OCT_SCALE_NONE, 512, 512, 4096);
+    time_shape(b, &p, "weight only 1x4096x4096", 2, OCT_SCALE_ROW, 1, 4096, 4096);
+    time_shape(b, &p, "f8 1x49152x576", 1, OCT_SCALE_ROW, 1, 49152, 576);
+    time_shape(b, &p, "f8 1x1536x576", 1, OCT_SCALE_ROW, 1, 1536, 576);
+    time_shape(b, &p, "f8 128x576x1536", 1, OCT_SCALE_ROW, 128, 576, 1536);
+}
 
 const ck_op ck_gemm = { &oct_op_gemm, axes, sizeof axes / sizeof *axes, run, bench,
                         "f8e4m3fnuz, f8e5m2, i8, i4 and f4 weights, grouped problems, packed weights" };

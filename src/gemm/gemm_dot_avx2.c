@@ -1,78 +1,354 @@
-/* gemm_dot_avx2.c - a row of w at a time, decoded in pieces that stay in L1 and met with every row of x. */
+/* gemm_dot_avx2.c - few rows of x: dot products on w as it lies in memory, decoded in registers.
+ *
+ * x is decoded once into scratch, in the order of `widen` and in panels of up to 5 rows side by side. A tile then takes R
+ * rows of w against the C rows of x of a panel, with R C sums in registers. The rows of a tile lie a seg apart, so that
+ * every stream of w is read on and on: memory gives most to a few long streams. Where w exceeds what the scale of
+ * `widen` leaves of f32's range, x is brought to it by a power of two, which the sums give back (`up`).
+ *
+ * The sum for (i, j) runs over k in one order that depends on k alone, but for m = 1 without BATCH_INVARIANT, which has
+ * two chains of additions to hide their latency. */
 #include "core/core.h"
 #include "core/kernel.h"
-#include "isa/avx2/num.h"
+#include "gemm_avx2.h"
 
-enum { PIECE = 512, ROWS = 64, COLS = 16 }; /* of k at a time; of x and of w in a task */
+enum {
+    PASS = 32,       /* rows of x at a time */
+    PANELS = 7,      /* that make up a pass: 32 = 5 5 5 5 4 4 4 */
+    TILES = 8,       /* whose sums are finished together */
+    PIECE = 1024,    /* of k, so that a panel of x stays in L1; a multiple of 128 */
+    MOST = 32,       /* m up to which this row is the better one */
+};
 
-int oct_gemm_dot_avx2_fits(const oct_gemm_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
-
-static float hsum(__m256 v)
+int oct_gemm_dot_avx2_fits(const oct_gemm_args *a, oct_fit *fit)
 {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+    if (a->m > MOST && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 32"; return 0; }
+    const int64_t row = oct_mul(oct_cdiv(a->k, STEP), STEP * 4);
+    if (oct_mul(row, PASS + 1) < 0) { fit->why = "k is too large"; return 0; }
+    fit->scratch = row * oct_min(a->m, PASS) + PASS * 4;
+    return 1;
 }
 
-/* n elements as f32, filled up with zeros to a multiple of 8. */
-static void decode(const void *p, int32_t dtype, int64_t at, int64_t n, float *out)
+/* ---- x to scratch ---- */
+
+typedef struct pass {
+    const oct_gemm_args *a;
+    int64_t b, i0, m;             /* rows [i0, i0 + m) of x */
+    int f8, panels, tile_rows;    /* of w; of x; of w in a tile */
+    int first[PANELS + 1];        /* row of x where a panel begins */
+    int64_t steps, seg, per_task; /* STEPs of k, the last filled up; tiles; tiles a task */
+    float *x, *up;                /* [panel][step][4][rows of the panel][8]; [m] */
+} pass;
+
+/* Four vectors of natural order to that of widen_f8. */
+INLINE void order_bf16_as_f8(const __m256i a, const __m256i b, __m256 o[4])
 {
-    for (int64_t i = 0; i < n; i += 8) {
-        const int64_t left = oct_min(8, n - i);
-        const __m256 v = dtype == OCT_BF16 ? bf16_to_f32x8(load_bytes((const uint16_t *)p + at + i, 2 * left))
-                                           : f8e4m3fn_to_f32x8(load_bytes((const uint8_t *)p + at + i, left));
-        _mm256_storeu_ps(out + i, v);
+    const __m256 fa = f32_bits(a), fb = f32_bits(b); /* dwords, pairs of bf16: even ones hold elements 4l, 4l + 1 */
+    const __m256i even = _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0x88)), 0xd8);
+    const __m256i odd = _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(fa, fb, 0xdd)), 0xd8);
+    o[0] = f32_bits(low_half_up(even));
+    o[1] = f32_bits(low_half_up(odd));
+    o[2] = f32_bits(high_half(even));
+    o[3] = f32_bits(high_half(odd));
+}
+
+/* One STEP of a row of x. */
+INLINE void put_step(const char *p, int x_f8, int w_f8, float scale, float scale2, float *out, int64_t stride)
+{
+    __m256 o[4];
+    if (x_f8) {
+        widen_f8(load32(p), o);
+        UNROLL for (int v = 0; v < 4; v++) o[v] = nan_restore(o[v]);
+    } else if (w_f8)
+        order_bf16_as_f8(load32(p), load32(p + 32), o);
+    else
+        widen_bf16(load32(p), load32(p + 32), o);
+    UNROLL for (int v = 0; v < 4; v++) {
+        if (w_f8) o[v] = _mm256_mul_ps(_mm256_mul_ps(o[v], _mm256_set1_ps(scale)), _mm256_set1_ps(scale2));
+        _mm256_storeu_ps(out + v * stride, o[v]);
     }
 }
 
-static float scale_at(const oct_gemm_args *a, const float *scale, int64_t b, int64_t rows, int64_t block_rows, int64_t r, int64_t kb)
+/* Biased exponent of the largest finite of n bf16. */
+static int largest_exponent(const uint16_t *x, int64_t n)
 {
-    const int64_t kn = oct_cdiv(a->k, 128), rn = oct_cdiv(rows, block_rows), rb = r / block_rows;
-    if (!scale) return 1.0f;
-    switch (a->scaling) {
-    case OCT_SCALE_NONE:   return 1.0f;
-    case OCT_SCALE_TENSOR: return scale[b];
-    case OCT_SCALE_ROW:    return scale[b * rows + r];
-    default: return scale[b * rn * kn + (a->scale_layout == OCT_MN_MAJOR ? kb * rn + rb : rb * kn + kb)];
+    __m128i most = _mm_setzero_si128();
+    for (int64_t k = 0; k < n; k += 8) {
+        const __m128i e = _mm_and_si128(n - k >= 8 ? _mm_loadu_si128((const __m128i *)(x + k)) : load_bytes(x + k, 2 * (n - k)),
+                                        _mm_set1_epi16(0x7f80));
+        most = _mm_max_epi16(most, _mm_andnot_si128(_mm_cmpeq_epi16(e, _mm_set1_epi16(0x7f80)), e));
+    }
+    uint16_t e[8];
+    int r = 0;
+    _mm_storeu_si128((__m128i *)e, most);
+    for (int i = 0; i < 8; i++) r = e[i] > r ? e[i] : r;
+    return r >> 7;
+}
+
+static float power_of_2(int e) { return oct_f32_from_bits((uint32_t)(e + 127) << 23); } /* -126 <= e <= 127 */
+
+static void put_row(const pass *q, int p, int64_t i)
+{
+    const oct_gemm_args *a = q->a;
+    const int x_f8 = a->x_dtype == OCT_F8E4M3FN, tail = (int)(a->k % STEP), cols = q->first[p + 1] - q->first[p];
+    const char *x = (const char *)a->x + (q->b * a->stride_x + (q->i0 + i) * a->ldx) * (x_f8 ? 1 : 2);
+    float *out = q->x + q->first[p] * q->steps * STEP + (i - q->first[p]) * 8;
+    /* x is multiplied with scale * scale2; what that and the scale of widen leave of the sum, up takes away. */
+    float scale = 1, scale2 = 1, up = 1;
+    if (x_f8) {
+        scale = scale2 = 0x1p115f; /* from 2^-120 to 2^110 */
+        up = 0x1p10f;
+    } else if (q->f8) { /* the largest to below 2^127 */
+        const int e = (int)oct_max(largest_exponent((const uint16_t *)(const void *)x, a->k) - 127, -120);
+        scale = power_of_2((126 - e) / 2);
+        scale2 = power_of_2(126 - e - (126 - e) / 2);
+        up = power_of_2(e - 6);
+    }
+    q->up[i] = up;
+    char last[2 * STEP] = { 0 };
+    if (tail) memcpy(last, x + (a->k - tail) * (x_f8 ? 1 : 2), (size_t)(x_f8 ? tail : 2 * tail));
+    for (int64_t s = 0; s < q->steps; s++) {
+        const char *from = tail && s == q->steps - 1 ? last : x + s * step_bytes(x_f8);
+        float *to = out + s * STEP * cols;
+        if (x_f8) put_step(from, 1, 1, scale, scale2, to, 8 * cols);
+        else if (q->f8) put_step(from, 0, 1, scale, scale2, to, 8 * cols);
+        else put_step(from, 0, 0, scale, scale2, to, 8 * cols);
+    }
+}
+static void put_panel(void *p, int64_t panel)
+{
+    const pass *q = p;
+    for (int i = q->first[panel]; i < q->first[panel + 1]; i++) put_row(q, (int)panel, i);
+}
+
+/* ---- A tile ---- */
+
+typedef struct tile {
+    const char *w[4];
+    const float *x, *up;    /* up of the columns */
+    int64_t steps;          /* whole ones of this piece */
+    int64_t tail, ahead;    /* elements behind them; bytes to prefetch ahead */
+    int64_t kb;             /* K block of the piece, when scales are in blocks */
+    int blocks, first;      /* scales in blocks; first piece: sums begin at 0 */
+    row_scale sx[5], sw[4];
+    __m256 *sum;            /* [R][C] */
+    __m256i nan;            /* what nan_gather saw */
+} tile;
+
+INLINE void tile_step(const char *const *w, int64_t at, const float *x, int R, int C, int chains, int f8, int check,
+                      __m256 *acc, __m256i *nan)
+{
+    UNROLL for (int r = 0; r < R; r++) {
+        __m256 o[4];
+        const char *p = w[r] + at;
+        if (check) *nan = nan_gather(*nan, load32(p));
+        widen(p, f8, o);
+        UNROLL for (int v = 0; v < 4; v++)
+            UNROLL for (int c = 0; c < C; c++) {
+                __m256 *to = &acc[(v % chains * R + r) * C + c];
+                *to = _mm256_fmadd_ps(o[v], _mm256_loadu_ps(x + (v * C + c) * 8), *to);
+            }
     }
 }
 
-static void task(void *p, int64_t t)
+INLINE void tile_run(tile *t, int R, int C, int chains, int f8, int check)
 {
-    const oct_gemm_args *a = p;
-    const int blocks = a->scaling == OCT_SCALE_BLOCK || a->scaling == OCT_SCALE_GROUP;
-    const int64_t jt = oct_cdiv(a->n, COLS), it = oct_cdiv(a->m, ROWS), b = t / (jt * it), step = blocks ? 128 : PIECE;
-    const int64_t i0 = t / jt % it * ROWS, i1 = oct_min(a->m, i0 + ROWS), j0 = t % jt * COLS, j1 = oct_min(a->n, j0 + COLS);
-    float x[PIECE], w[PIECE], sum[ROWS][COLS] = { { 0 } };
-    for (int64_t k0 = 0; k0 < a->k; k0 += step) {
-        const int64_t n = oct_min(step, a->k - k0);
-        for (int64_t j = j0; j < j1; j++) {
-            decode(a->w, a->w_dtype, b * a->stride_w + j * a->ldw + k0, n, w);
-            const float sw = scale_at(a, a->w_scale, b, a->n, blocks ? 128 : 1, j, k0 / 128);
-            for (int64_t i = i0; i < i1; i++) {
-                __m256 acc = _mm256_setzero_ps();
-                decode(a->x, a->x_dtype, b * a->stride_x + i * a->ldx + k0, n, x);
-                const float sx = scale_at(a, a->x_scale, b, a->m, a->scaling == OCT_SCALE_BLOCK ? 128 : 1, i, k0 / 128);
-                for (int64_t k = 0; k < n; k += 8) acc = _mm256_fmadd_ps(_mm256_loadu_ps(x + k), _mm256_loadu_ps(w + k), acc);
-                if (blocks) sum[i - i0][j - j0] += sx * sw * hsum(acc);
-                else sum[i - i0][j - j0] += hsum(acc);
-                if (!blocks && k0 + step >= a->k) sum[i - i0][j - j0] *= sx * sw;
+    __m256 acc[12];
+    __m256i nan = t->nan;
+    const char *w[4];
+    const float *x = t->x;
+    int64_t left = t->steps, tail = t->tail, kb = t->kb;
+    const int64_t block = t->blocks ? 128 / STEP : left + 1, ahead = t->ahead;
+    UNROLL for (int r = 0; r < R; r++) w[r] = t->w[r];
+    do {
+        int64_t n = oct_min(block, left), at = 0;
+        UNROLL for (int i = 0; i < R * C * chains; i++)
+            acc[i] = t->blocks || t->first || i >= R * C ? _mm256_setzero_ps() : _mm256_load_ps((const float *)(t->sum + i));
+        left -= n;
+        const int last = !left && tail && n < block;
+        for (; n >= 2; n -= 2, x += 2 * STEP * C, at += 2 * step_bytes(f8)) {
+            UNROLL for (int r = 0; r < R; r++) {
+                _mm_prefetch(w[r] + at + ahead, _MM_HINT_T1);
+                if (!f8) _mm_prefetch(w[r] + at + ahead + 64, _MM_HINT_T1);
+            }
+            tile_step(w, at, x, R, C, chains, f8, check, acc, &nan);
+            tile_step(w, at + step_bytes(f8), x + STEP * C, R, C, chains, f8, check, acc, &nan);
+        }
+        if (n) {
+            tile_step(w, at, x, R, C, chains, f8, check, acc, &nan);
+            x += STEP * C;
+            at += step_bytes(f8);
+        }
+        UNROLL for (int r = 0; r < R; r++) w[r] += at;
+        if (last) {
+            char rest[4][2 * STEP] = { { 0 } };
+            const char *rw[4];
+            for (int r = 0; r < R; r++) {
+                memcpy(rest[r], w[r], (size_t)(f8 ? tail : 2 * tail));
+                rw[r] = rest[r];
+            }
+            tile_step(rw, 0, x, R, C, chains, f8, check, acc, &nan);
+            tail = 0;
+        }
+        if (chains == 2)
+            UNROLL for (int i = 0; i < R * C; i++) acc[i] = _mm256_add_ps(acc[i], acc[R * C + i]);
+        if (t->blocks) {
+            for (int r = 0; r < R; r++)
+                for (int c = 0; c < C; c++) {
+                    const __m256 s = _mm256_set1_ps(scale_of(t->sx[c], kb) * scale_of(t->sw[r], kb));
+                    float *sum = (float *)(t->sum + r * C + c);
+                    const __m256 old = t->first && kb == t->kb ? _mm256_setzero_ps() : _mm256_load_ps(sum);
+                    _mm256_store_ps(sum, _mm256_fmadd_ps(_mm256_mul_ps(acc[r * C + c], _mm256_set1_ps(t->up[c])), s, old));
+                }
+            kb++;
+        } else
+            UNROLL for (int i = 0; i < R * C; i++) _mm256_store_ps((float *)(t->sum + i), acc[i]);
+    } while (left || tail);
+    t->nan = nan;
+}
+
+#define TILE(R, C)                                                          \
+    static void f8_##R##x##C(tile *t) { tile_run(t, R, C, 1, 1, 0); }       \
+    static void f8_nan_##R##x##C(tile *t) { tile_run(t, R, C, 1, 1, 1); }   \
+    static void bf16_##R##x##C(tile *t) { tile_run(t, R, C, 1, 0, 0); }
+TILE(4, 1) TILE(4, 2) TILE(4, 3) TILE(2, 3) TILE(2, 4) TILE(2, 5)
+#undef TILE
+static void f8_alone(tile *t) { tile_run(t, 4, 1, 2, 1, 0); }
+static void f8_nan_alone(tile *t) { tile_run(t, 4, 1, 2, 1, 1); }
+static void bf16_alone(tile *t) { tile_run(t, 4, 1, 2, 0, 0); }
+
+typedef void tile_fn(tile *t);
+static tile_fn *choose(int tile_rows, int cols, int f8, int check, int alone)
+{
+    static tile_fn *const rows4[3][3] = { { bf16_4x1, f8_4x1, f8_nan_4x1 }, { bf16_4x2, f8_4x2, f8_nan_4x2 }, { bf16_4x3, f8_4x3, f8_nan_4x3 } };
+    static tile_fn *const rows2[3][3] = { { bf16_2x3, f8_2x3, f8_nan_2x3 }, { bf16_2x4, f8_2x4, f8_nan_2x4 }, { bf16_2x5, f8_2x5, f8_nan_2x5 } };
+    static tile_fn *const one[3] = { bf16_alone, f8_alone, f8_nan_alone };
+    const int how = f8 ? 1 + check : 0;
+    return alone ? one[how] : tile_rows == 4 ? rows4[cols - 1][how] : rows2[cols - 3][how];
+}
+
+/* ---- A task: some tiles ---- */
+
+static int row_has_nan(const char *w, int64_t k)
+{
+    __m256i seen = _mm256_setzero_si256();
+    int64_t i = 0;
+    for (; i + 32 <= k; i += 32) seen = nan_gather(seen, load32(w + i));
+    int found = nan_seen(seen);
+    for (; i < k; i++) found |= (w[i] & 0x7f) == 0x7f;
+    return found;
+}
+
+static void fill_nan(const pass *q, int64_t j)
+{
+    for (int64_t i = 0; i < q->m; i++)
+        store_f32x8(q->a->y, q->a->y_dtype, q->b * q->a->stride_y + (q->i0 + i) * q->a->ldy + j, _mm256_set1_ps(NAN), 1);
+}
+
+static const char *w_row(const pass *q, int64_t j)
+{
+    const oct_gemm_args *a = q->a;
+    return (const char *)a->w + (q->b * a->stride_w + oct_min(j, a->n - 1) * a->ldw) * (q->f8 ? 1 : 2);
+}
+
+/* Tiles [t0, t0 + n), n <= TILES. */
+static void tiles(const pass *q, int64_t t0, int n)
+{
+    const oct_gemm_args *a = q->a;
+    const int R = q->tile_rows, alone = a->m == 1 && !(a->flags & OCT_GEMM_BATCH_INVARIANT);
+    const int check = q->f8 && !(a->flags & OCT_GEMM_W_FINITE), bytes = q->f8 ? 1 : 2;
+    const int64_t piece = q->m == 1 ? a->k : PIECE;
+    __m256 sums[TILES * 2 * PASS]; /* [panel][tile][R][C] */
+    uint8_t nan[TILES] = { 0 };
+    for (int64_t k0 = 0; k0 < a->k; k0 += piece)
+        for (int p = 0; p < q->panels; p++) {
+            const int C = q->first[p + 1] - q->first[p];
+            const int64_t k = oct_min(piece, a->k - k0);
+            tile_fn *const run = choose(R, C, q->f8, check && !p, alone);
+            tile t = { .x = q->x + q->first[p] * q->steps * STEP + k0 * C, .up = q->up + q->first[p], .steps = k / STEP, .tail = k % STEP,
+                       .kb = k0 / 128, .blocks = scaled_in_blocks(a), .first = !k0 };
+            t.ahead = q->m == 1 ? 4096 : p + 1 < q->panels ? 0 : k0 + piece < a->k ? piece * bytes : (TILES * a->ldw - k0) * bytes;
+            if (t.blocks)
+                for (int c = 0; c < C; c++) t.sx[c] = x_scale_of(a, q->b, q->i0 + q->first[p] + c);
+            for (int g = 0; g < n; g++) {
+                for (int r = 0; r < R; r++) {
+                    const int64_t j = t0 + g + r * q->seg;
+                    t.w[r] = w_row(q, j) + k0 * bytes;
+                    if (t.blocks) t.sw[r] = w_scale_of(a, q->b, oct_min(j, a->n - 1));
+                }
+                t.sum = sums + TILES * R * q->first[p] + g * R * C;
+                t.nan = _mm256_setzero_si256();
+                run(&t);
+                nan[g] |= (uint8_t)nan_seen(t.nan);
             }
         }
-    }
-    for (int64_t i = i0; i < i1; i++)
-        for (int64_t j = j0; j < j1; j++) {
-            const int64_t at = b * a->stride_y + i * a->ldy + j, bias = b * a->stride_bias + j;
-            float y = sum[i - i0][j - j0];
-            if (a->bias)
-                y += a->bias_dtype == OCT_BF16 ? oct_bf16_to_f32(((const uint16_t *)a->bias)[bias]) : ((const float *)a->bias)[bias];
-            if (a->y_dtype == OCT_BF16) ((uint16_t *)a->y)[at] = oct_bf16_from_f32(y);
-            else ((float *)a->y)[at] = y;
+    for (int p = 0; p < q->panels; p++)
+        for (int r = 0; r < R; r++) {
+            const int C = q->first[p + 1] - q->first[p];
+            const int64_t j = t0 + r * q->seg, valid = oct_min(n, a->n - j);
+            for (int c = 0; c < C && valid > 0; c++) {
+                __m256 v[8];
+                const int i = q->first[p] + c;
+                for (int g = 0; g < TILES; g++) v[g] = sums[TILES * R * q->first[p] + (g < n ? g : n - 1) * R * C + r * C + c];
+                const __m256 up = scaled_in_blocks(a) ? _mm256_set1_ps(1) : _mm256_set1_ps(q->up[i]);
+                finish8(a, q->b, q->i0 + i, j, valid, _mm256_mul_ps(sum_lanes(v), up));
+            }
         }
+    for (int g = 0; g < n; g++)
+        for (int r = 0; nan[g] && r < R; r++) {
+            const int64_t j = t0 + g + r * q->seg;
+            if (j < a->n && row_has_nan(w_row(q, j), a->k)) fill_nan(q, j);
+        }
+}
+
+static void task(void *p, int64_t i)
+{
+    const pass *q = p;
+    const int64_t end = oct_min(q->seg, (i + 1) * q->per_task);
+    for (int64_t t = i * q->per_task; t < end; t += TILES) tiles(q, t, (int)oct_min(TILES, end - t));
+}
+
+static void run_pass(pass *q)
+{
+    const oct_gemm_args *a = q->a;
+    const int m = (int)q->m;
+    q->tile_rows = m <= 3 || m == 6 ? 4 : 2;
+    q->panels = m <= 5 ? 1 : m == 6 ? 2 : (m + 4) / 5;
+    for (int p = 0; p <= q->panels; p++) q->first[p] = (m * p + q->panels - 1) / q->panels;
+    q->seg = oct_cdiv(a->n, q->tile_rows);
+    /* A task takes about 20 us: 512 KiB of weights, or 2 million products. */
+    const double tile_work = (double)a->k * q->tile_rows * (q->f8 ? 1 : 2) * (m <= 4 ? 1.0 : m * 0.25);
+    q->per_task = oct_max(1, oct_min(q->seg, (int64_t)(524288 / tile_work))) + TILES - 1;
+    q->per_task -= q->per_task % TILES;
+    if (m * a->k >= 65536) oct_parallel(&a->on, q->panels, put_panel, q);
+    else for (int p = 0; p < q->panels; p++) put_panel(q, p); /* too little for a region of its own */
+    oct_parallel(&a->on, oct_cdiv(q->seg, q->per_task), task, q);
+}
+
+/* y = bias or 0. */
+static void empty_sum(const oct_gemm_args *a)
+{
+    for (int64_t b = 0; b < a->batch; b++)
+        for (int64_t i = 0; i < a->m; i++)
+            for (int64_t j = 0; j < a->n; j += 8) {
+                const int64_t n = oct_min(8, a->n - j);
+                const __m256 y = a->bias ? load_f32x8(a->bias, a->bias_dtype, b * a->stride_bias + j, n) : _mm256_setzero_ps();
+                store_f32x8(a->y, a->y_dtype, b * a->stride_y + i * a->ldy + j, y, n);
+            }
 }
 
 oct_status oct_gemm_dot_avx2(const oct_gemm_args *a)
 {
-    oct_parallel(&a->on, a->batch * oct_cdiv(a->m, ROWS) * oct_cdiv(a->n, COLS), task, (void *)a);
+    pass q = { .a = a, .f8 = a->w_dtype == OCT_F8E4M3FN, .steps = oct_cdiv(a->k, STEP), .up = a->on.scratch };
+    if (!a->m || !a->n) return OCT_OK;
+    if (!a->k) {
+        empty_sum(a);
+        return OCT_OK;
+    }
+    q.x = q.up + PASS;
+    for (q.b = 0; q.b < a->batch; q.b++)
+        for (q.i0 = 0; q.i0 < a->m; q.i0 += PASS) {
+            q.m = oct_min(PASS, a->m - q.i0);
+            run_pass(&q);
+        }
     return OCT_OK;
 }
