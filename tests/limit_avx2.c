@@ -20,12 +20,14 @@ double ck_fma_once(int64_t iterations)
 {
     __m256 x[14];
     const __m256 f = _mm256_set1_ps(0.999f), g = _mm256_set1_ps(0.001f);
+#pragma GCC unroll 14 /* every loop over x, or gcc keeps it in memory */
     for (int i = 0; i < 14; i++) x[i] = _mm256_set1_ps((float)i);
     for (int64_t n = 0; n < iterations; n++) {
 #pragma GCC unroll 14
         for (int i = 0; i < 14; i++) x[i] = _mm256_fmadd_ps(x[i], f, g);
         __asm__ volatile("" : "+x"(x[0]), "+x"(x[7]));
     }
+#pragma GCC unroll 14
     for (int i = 1; i < 14; i++) x[0] = _mm256_add_ps(x[0], x[i]);
     return (double)_mm256_cvtss_f32(x[0]);
 }

@@ -13,10 +13,10 @@ INLINE float scale_of(row_scale s, int64_t kb) { return s.p[kb * s.step]; }
 INLINE row_scale find_scale(const oct_gemm_args *a, const float *scale, int64_t rows, int64_t block_rows, int64_t b, int64_t r)
 {
     static const float one = 1.0f;
-    const int64_t kn = oct_cdiv(a->k, 128), rn = oct_cdiv(rows, block_rows), rb = r / block_rows;
     if (!scale) return (row_scale){ &one, 0 };
     if (a->scaling == OCT_SCALE_TENSOR) return (row_scale){ scale + b, 0 };
     if (a->scaling == OCT_SCALE_ROW) return (row_scale){ scale + b * rows + r, 0 };
+    const int64_t kn = oct_cdiv(a->k, 128), rn = oct_cdiv(rows, block_rows), rb = r / block_rows;
     return a->scale_layout == OCT_MN_MAJOR ? (row_scale){ scale + b * rn * kn + rb, rn } : (row_scale){ scale + (b * rn + rb) * kn, 1 };
 }
 INLINE row_scale x_scale_of(const oct_gemm_args *a, int64_t b, int64_t i)

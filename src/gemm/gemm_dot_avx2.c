@@ -16,12 +16,12 @@ enum {
     PANELS = 7,      /* that make up a pass: 32 = 5 5 5 5 4 4 4 */
     TILES = 8,       /* whose sums are finished together */
     PIECE = 1024,    /* of k, so that a panel of x stays in L1; a multiple of 128 */
-    MOST = 32,       /* m up to which this row is the better one */
+    MOST = 16,       /* m up to which this row is the better one */
 };
 
 int oct_gemm_dot_avx2_fits(const oct_gemm_args *a, oct_fit *fit)
 {
-    if (a->m > MOST && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 32"; return 0; }
+    if (a->m > MOST && a->k && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
     const int64_t row = oct_mul(oct_cdiv(a->k, STEP), STEP * 4);
     if (oct_mul(row, PASS + 1) < 0) { fit->why = "k is too large"; return 0; }
     fit->scratch = row * oct_min(a->m, PASS) + PASS * 4;
@@ -120,113 +120,155 @@ static void put_panel(void *p, int64_t panel)
     for (int i = q->first[panel]; i < q->first[panel + 1]; i++) put_row(q, (int)panel, i);
 }
 
-/* ---- A tile ---- */
+/* ---- Tiles ---- */
 
-typedef struct tile {
+/* Up to TILES tiles, each one row of w further on than the one before, over a piece of k. */
+typedef struct tiles {
+    const oct_gemm_args *a;
     const char *w[4];
-    const float *x, *up;    /* up of the columns */
-    int64_t steps;          /* whole ones of this piece */
-    int64_t tail, ahead;    /* elements behind them; bytes to prefetch ahead */
-    int64_t kb;             /* K block of the piece, when scales are in blocks */
-    int blocks, first;      /* scales in blocks; first piece: sums begin at 0 */
-    row_scale sx[5], sw[4];
-    __m256 *sum;            /* [R][C] */
-    __m256i nan;            /* what nan_gather saw */
-} tile;
+    int64_t ld, j[4], b;      /* bytes from row to row of w; the rows of the first tile; batch */
+    int n, more[4];           /* tiles; how many of them have their own row of w: behind it the last is taken again */
+    const float *x, *up;      /* up of the columns */
+    int64_t steps;            /* whole ones of this piece */
+    int64_t tail, ahead;      /* elements behind them; bytes to prefetch ahead */
+    int64_t kb;               /* K block of the piece, when scales are in blocks */
+    int blocks, first;        /* scales in blocks; first piece: sums begin at 0 */
+    row_scale sx[5];
+    float *sum;               /* [n][R][C][8] */
+    __m256i nan;              /* what nan_gather saw */
+} tiles;
 
-INLINE void tile_step(const char *const *w, int64_t at, const float *x, int R, int C, int chains, int f8, int check,
+/* `count` steps of each row in turn. */
+INLINE void tile_step(const char *const *w, int64_t at, int64_t ahead, const float *x, int count, int R, int C, int chains, int f8, int check,
                       __m256 *acc, __m256i *nan)
 {
     UNROLL for (int r = 0; r < R; r++) {
-        __m256 o[4];
         const char *p = w[r] + at;
-        if (check) *nan = nan_gather(*nan, load32(p));
-        widen(p, f8, o);
-        UNROLL for (int v = 0; v < 4; v++)
-            UNROLL for (int c = 0; c < C; c++) {
-                __m256 *to = &acc[(v % chains * R + r) * C + c];
-                *to = _mm256_fmadd_ps(o[v], _mm256_loadu_ps(x + (v * C + c) * 8), *to);
-            }
+        if (C <= 3) __asm__ volatile("" ::: "memory"); /* or x is kept in registers that the sums need */
+        if (count == 2) {
+            _mm_prefetch(p + ahead, _MM_HINT_T1);
+            if (!f8) _mm_prefetch(p + ahead + 64, _MM_HINT_T1);
+        }
+        UNROLL for (int s = 0; s < count; s++) {
+            __m256 o[4];
+            if (check) *nan = nan_gather(*nan, load32(p + s * step_bytes(f8)));
+            widen(p + s * step_bytes(f8), f8, o);
+            UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int c = 0; c < C; c++) {
+                    __m256 *to = &acc[(v % chains * R + r) * C + c];
+                    *to = _mm256_fmadd_ps(o[v], _mm256_loadu_ps(x + s * STEP * C + (v * C + c) * 8), *to);
+                }
+        }
     }
 }
 
-INLINE void tile_run(tile *t, int R, int C, int chains, int f8, int check)
+/* n whole steps, with the next lines of w on their way. */
+INLINE void tile_steps(const char *const *w, int64_t ahead, int64_t n, const float *x, int R, int C, int chains, int f8, int check,
+                       __m256 *acc, __m256i *nan)
 {
-    __m256 acc[12];
-    __m256i nan = t->nan;
+    int64_t at = 0;
+    for (; n >= 2; n -= 2, x += 2 * STEP * C, at += 2 * step_bytes(f8)) tile_step(w, at, ahead, x, 2, R, C, chains, f8, check, acc, nan);
+    if (n) tile_step(w, at, 0, x, 1, R, C, chains, f8, check, acc, nan);
+}
+
+/* What lies behind the last whole step, filled up with zeros. */
+INLINE void tile_tail(const char *const *w, int64_t tail, const float *x, int R, int C, int chains, int f8, int check, __m256 *acc,
+                      __m256i *nan)
+{
+    char rest[4][2 * STEP] = { { 0 } };
+    const char *p[4];
+    for (int r = 0; r < R; r++) memcpy(rest[r], w[r], (size_t)(f8 ? tail : 2 * tail));
+    for (int r = 0; r < R; r++) p[r] = rest[r];
+    tile_step(p, 0, 0, x, 1, R, C, chains, f8, check, acc, nan);
+}
+
+INLINE void tiles_plain(tiles *t, int R, int C, int chains, int f8, int check)
+{
     const char *w[4];
-    const float *x = t->x;
-    int64_t left = t->steps, tail = t->tail, kb = t->kb;
-    const int64_t block = t->blocks ? 128 / STEP : left + 1, ahead = t->ahead;
+    __m256i nan = t->nan;
+    float *sum = t->sum;
     UNROLL for (int r = 0; r < R; r++) w[r] = t->w[r];
-    do {
-        int64_t n = oct_min(block, left), at = 0;
+    for (int g = 0; g < t->n; g++, sum += R * C * 8) {
+        __m256 acc[12];
         UNROLL for (int i = 0; i < R * C * chains; i++)
-            acc[i] = t->blocks || t->first || i >= R * C ? _mm256_setzero_ps() : _mm256_load_ps((const float *)(t->sum + i));
-        left -= n;
-        const int last = !left && tail && n < block;
-        for (; n >= 2; n -= 2, x += 2 * STEP * C, at += 2 * step_bytes(f8)) {
-            UNROLL for (int r = 0; r < R; r++) {
-                _mm_prefetch(w[r] + at + ahead, _MM_HINT_T1);
-                if (!f8) _mm_prefetch(w[r] + at + ahead + 64, _MM_HINT_T1);
-            }
-            tile_step(w, at, x, R, C, chains, f8, check, acc, &nan);
-            tile_step(w, at + step_bytes(f8), x + STEP * C, R, C, chains, f8, check, acc, &nan);
+            acc[i] = t->first || i >= R * C ? _mm256_setzero_ps() : _mm256_load_ps(sum + i * 8);
+        tile_steps(w, t->ahead, t->steps, t->x, R, C, chains, f8, check, acc, &nan);
+        if (t->tail) {
+            const char *p[4];
+            UNROLL for (int r = 0; r < R; r++) p[r] = w[r] + t->steps * step_bytes(f8);
+            tile_tail(p, t->tail, t->x + t->steps * STEP * C, R, C, chains, f8, check, acc, &nan);
         }
-        if (n) {
-            tile_step(w, at, x, R, C, chains, f8, check, acc, &nan);
-            x += STEP * C;
-            at += step_bytes(f8);
-        }
-        UNROLL for (int r = 0; r < R; r++) w[r] += at;
-        if (last) {
-            char rest[4][2 * STEP] = { { 0 } };
-            const char *rw[4];
-            for (int r = 0; r < R; r++) {
-                memcpy(rest[r], w[r], (size_t)(f8 ? tail : 2 * tail));
-                rw[r] = rest[r];
-            }
-            tile_step(rw, 0, x, R, C, chains, f8, check, acc, &nan);
-            tail = 0;
-        }
-        if (chains == 2)
-            UNROLL for (int i = 0; i < R * C; i++) acc[i] = _mm256_add_ps(acc[i], acc[R * C + i]);
-        if (t->blocks) {
-            for (int r = 0; r < R; r++)
-                for (int c = 0; c < C; c++) {
-                    const __m256 s = _mm256_set1_ps(scale_of(t->sx[c], kb) * scale_of(t->sw[r], kb));
-                    float *sum = (float *)(t->sum + r * C + c);
-                    const __m256 old = t->first && kb == t->kb ? _mm256_setzero_ps() : _mm256_load_ps(sum);
-                    _mm256_store_ps(sum, _mm256_fmadd_ps(_mm256_mul_ps(acc[r * C + c], _mm256_set1_ps(t->up[c])), s, old));
-                }
-            kb++;
-        } else
-            UNROLL for (int i = 0; i < R * C; i++) _mm256_store_ps((float *)(t->sum + i), acc[i]);
-    } while (left || tail);
+        UNROLL for (int i = 0; i < R * C; i++)
+            _mm256_store_ps(sum + i * 8, chains == 2 ? _mm256_add_ps(acc[i], acc[R * C + i]) : acc[i]);
+        UNROLL for (int r = 0; r < R; r++) w[r] += g + 1 < t->more[r] ? t->ld : 0;
+    }
     t->nan = nan;
 }
 
+/* With scales in blocks: sums over 128 of k, scaled, make up the sum. */
+INLINE void tiles_blocks(tiles *t, int R, int C, int f8, int check)
+{
+    float *sum = t->sum;
+    for (int g = 0; g < t->n; g++, sum += R * C * 8) {
+        const float *x = t->x;
+        const char *w[4];
+        row_scale sw[4];
+        for (int r = 0; r < R; r++) {
+            const int64_t own = oct_max(0, oct_min(g, t->more[r] - 1));
+            w[r] = t->w[r] + own * t->ld;
+            sw[r] = w_scale_of(t->a, t->b, t->j[r] + own);
+        }
+        int64_t left = t->steps, tail = t->tail;
+        for (int64_t kb = t->kb; left || tail; kb++) {
+            __m256 acc[12];
+            const int64_t n = oct_min(128 / STEP, left);
+            UNROLL for (int i = 0; i < R * C; i++) acc[i] = _mm256_setzero_ps();
+            tile_steps(w, t->ahead, n, x, R, C, 1, f8, check, acc, &t->nan);
+            left -= n;
+            x += n * STEP * C;
+            for (int r = 0; r < R; r++) w[r] += n * step_bytes(f8);
+            if (!left && n < 128 / STEP && tail) {
+                tile_tail(w, tail, x, R, C, 1, f8, check, acc, &t->nan);
+                tail = 0;
+            }
+            UNROLL for (int r = 0; r < R; r++)
+                UNROLL for (int c = 0; c < C; c++) {
+                    const __m256 s = _mm256_set1_ps(scale_of(t->sx[c], kb) * scale_of(sw[r], kb));
+                    const __m256 old = t->first && kb == t->kb ? _mm256_setzero_ps() : _mm256_load_ps(sum + (r * C + c) * 8);
+                    const __m256 part = _mm256_mul_ps(acc[r * C + c], _mm256_set1_ps(t->up[c]));
+                    _mm256_store_ps(sum + (r * C + c) * 8, _mm256_fmadd_ps(part, s, old));
+                }
+        }
+    }
+}
+
+INLINE void tiles_run(tiles *t, int R, int C, int chains, int f8, int check)
+{
+    if (t->blocks) tiles_blocks(t, R, C, f8, check);
+    else tiles_plain(t, R, C, chains, f8, check);
+}
+
 #define TILE(R, C)                                                          \
-    static void f8_##R##x##C(tile *t) { tile_run(t, R, C, 1, 1, 0); }       \
-    static void f8_nan_##R##x##C(tile *t) { tile_run(t, R, C, 1, 1, 1); }   \
-    static void bf16_##R##x##C(tile *t) { tile_run(t, R, C, 1, 0, 0); }
+    static void f8_##R##x##C(tiles *t) { tiles_run(t, R, C, 1, 1, 0); }       \
+    static void f8_nan_##R##x##C(tiles *t) { tiles_run(t, R, C, 1, 1, 1); }   \
+    static void bf16_##R##x##C(tiles *t) { tiles_run(t, R, C, 1, 0, 0); }
 TILE(4, 1) TILE(4, 2) TILE(4, 3) TILE(2, 3) TILE(2, 4) TILE(2, 5)
 #undef TILE
-static void f8_alone(tile *t) { tile_run(t, 4, 1, 2, 1, 0); }
-static void f8_nan_alone(tile *t) { tile_run(t, 4, 1, 2, 1, 1); }
-static void bf16_alone(tile *t) { tile_run(t, 4, 1, 2, 0, 0); }
+static void f8_alone(tiles *t) { tiles_run(t, 4, 1, 2, 1, 0); }
+static void f8_nan_alone(tiles *t) { tiles_run(t, 4, 1, 2, 1, 1); }
+static void bf16_alone(tiles *t) { tiles_run(t, 4, 1, 2, 0, 0); }
 
-typedef void tile_fn(tile *t);
-static tile_fn *choose(int tile_rows, int cols, int f8, int check, int alone)
+typedef void tiles_fn(tiles *t);
+static tiles_fn *choose(int tile_rows, int cols, int f8, int check, int alone)
 {
-    static tile_fn *const rows4[3][3] = { { bf16_4x1, f8_4x1, f8_nan_4x1 }, { bf16_4x2, f8_4x2, f8_nan_4x2 }, { bf16_4x3, f8_4x3, f8_nan_4x3 } };
-    static tile_fn *const rows2[3][3] = { { bf16_2x3, f8_2x3, f8_nan_2x3 }, { bf16_2x4, f8_2x4, f8_nan_2x4 }, { bf16_2x5, f8_2x5, f8_nan_2x5 } };
-    static tile_fn *const one[3] = { bf16_alone, f8_alone, f8_nan_alone };
+    static tiles_fn *const rows4[3][3] = { { bf16_4x1, f8_4x1, f8_nan_4x1 }, { bf16_4x2, f8_4x2, f8_nan_4x2 }, { bf16_4x3, f8_4x3, f8_nan_4x3 } };
+    static tiles_fn *const rows2[3][3] = { { bf16_2x3, f8_2x3, f8_nan_2x3 }, { bf16_2x4, f8_2x4, f8_nan_2x4 }, { bf16_2x5, f8_2x5, f8_nan_2x5 } };
+    static tiles_fn *const one[3] = { bf16_alone, f8_alone, f8_nan_alone };
     const int how = f8 ? 1 + check : 0;
     return alone ? one[how] : tile_rows == 4 ? rows4[cols - 1][how] : rows2[cols - 3][how];
 }
 
-/* ---- A task: some tiles ---- */
+/* ---- A task ---- */
 
 static int row_has_nan(const char *w, int64_t k)
 {
@@ -238,73 +280,69 @@ static int row_has_nan(const char *w, int64_t k)
     return found;
 }
 
-static void fill_nan(const pass *q, int64_t j)
-{
-    for (int64_t i = 0; i < q->m; i++)
-        store_f32x8(q->a->y, q->a->y_dtype, q->b * q->a->stride_y + (q->i0 + i) * q->a->ldy + j, _mm256_set1_ps(NAN), 1);
-}
-
-static const char *w_row(const pass *q, int64_t j)
+/* Column j of y, if row j of w holds NaN, which widen_f8 does not know. */
+static void settle_nan(const pass *q, int64_t j)
 {
     const oct_gemm_args *a = q->a;
-    return (const char *)a->w + (q->b * a->stride_w + oct_min(j, a->n - 1) * a->ldw) * (q->f8 ? 1 : 2);
+    if (!row_has_nan((const char *)a->w + q->b * a->stride_w + j * a->ldw, a->k)) return;
+    for (int64_t i = q->i0; i < q->i0 + q->m; i++)
+        store_f32x8(a->y, a->y_dtype, q->b * a->stride_y + i * a->ldy + j, _mm256_set1_ps(NAN), 1);
 }
 
 /* Tiles [t0, t0 + n), n <= TILES. */
-static void tiles(const pass *q, int64_t t0, int n)
+static void group(const pass *q, int64_t t0, int n)
 {
     const oct_gemm_args *a = q->a;
     const int R = q->tile_rows, alone = a->m == 1 && !(a->flags & OCT_GEMM_BATCH_INVARIANT);
     const int check = q->f8 && !(a->flags & OCT_GEMM_W_FINITE), bytes = q->f8 ? 1 : 2;
     const int64_t piece = q->m == 1 ? a->k : PIECE;
-    __m256 sums[TILES * 2 * PASS]; /* [panel][tile][R][C] */
-    uint8_t nan[TILES] = { 0 };
+    float sums[TILES * 2 * PASS * 8] __attribute__((aligned(32))); /* [panel][tile][R][C][8] */
+    int nan = 0;
+    tiles t = { .a = a, .ld = a->ldw * bytes, .b = q->b, .n = n, .blocks = scaled_in_blocks(a) };
+    for (int r = 0; r < R; r++) {
+        t.j[r] = oct_min(t0 + r * q->seg, a->n - 1);
+        t.more[r] = (int)oct_max(0, oct_min(n, a->n - t0 - r * q->seg));
+    }
     for (int64_t k0 = 0; k0 < a->k; k0 += piece)
         for (int p = 0; p < q->panels; p++) {
             const int C = q->first[p + 1] - q->first[p];
             const int64_t k = oct_min(piece, a->k - k0);
-            tile_fn *const run = choose(R, C, q->f8, check && !p, alone);
-            tile t = { .x = q->x + q->first[p] * q->steps * STEP + k0 * C, .up = q->up + q->first[p], .steps = k / STEP, .tail = k % STEP,
-                       .kb = k0 / 128, .blocks = scaled_in_blocks(a), .first = !k0 };
+            t.x = q->x + q->first[p] * q->steps * STEP + k0 * C;
+            t.up = q->up + q->first[p];
+            t.steps = k / STEP;
+            t.tail = k % STEP;
+            t.kb = k0 / 128;
+            t.first = !k0;
             t.ahead = q->m == 1 ? 4096 : p + 1 < q->panels ? 0 : k0 + piece < a->k ? piece * bytes : (TILES * a->ldw - k0) * bytes;
-            if (t.blocks)
-                for (int c = 0; c < C; c++) t.sx[c] = x_scale_of(a, q->b, q->i0 + q->first[p] + c);
-            for (int g = 0; g < n; g++) {
-                for (int r = 0; r < R; r++) {
-                    const int64_t j = t0 + g + r * q->seg;
-                    t.w[r] = w_row(q, j) + k0 * bytes;
-                    if (t.blocks) t.sw[r] = w_scale_of(a, q->b, oct_min(j, a->n - 1));
-                }
-                t.sum = sums + TILES * R * q->first[p] + g * R * C;
-                t.nan = _mm256_setzero_si256();
-                run(&t);
-                nan[g] |= (uint8_t)nan_seen(t.nan);
-            }
+            t.sum = sums + TILES * R * q->first[p] * 8;
+            t.nan = _mm256_setzero_si256();
+            for (int r = 0; r < R; r++) t.w[r] = (const char *)a->w + (q->b * a->stride_w + t.j[r] * a->ldw + k0) * bytes;
+            for (int c = 0; t.blocks && c < C; c++) t.sx[c] = x_scale_of(a, q->b, q->i0 + q->first[p] + c);
+            choose(R, C, q->f8, check && !p, alone)(&t);
+            nan |= nan_seen(t.nan);
         }
-    for (int p = 0; p < q->panels; p++)
-        for (int r = 0; r < R; r++) {
-            const int C = q->first[p + 1] - q->first[p];
-            const int64_t j = t0 + r * q->seg, valid = oct_min(n, a->n - j);
-            for (int c = 0; c < C && valid > 0; c++) {
+    for (int p = 0; p < q->panels; p++) {
+        const int C = q->first[p + 1] - q->first[p];
+        for (int c = 0; c < C; c++) {
+            const int i = q->first[p] + c;
+            const __m256 up = _mm256_set1_ps(t.blocks ? 1 : q->up[i]);
+            for (int r = 0; r < R && t.more[r]; r++) {
+                const float *sum = sums + (TILES * R * q->first[p] + r * C + c) * 8;
                 __m256 v[8];
-                const int i = q->first[p] + c;
-                for (int g = 0; g < TILES; g++) v[g] = sums[TILES * R * q->first[p] + (g < n ? g : n - 1) * R * C + r * C + c];
-                const __m256 up = scaled_in_blocks(a) ? _mm256_set1_ps(1) : _mm256_set1_ps(q->up[i]);
-                finish8(a, q->b, q->i0 + i, j, valid, _mm256_mul_ps(sum_lanes(v), up));
+                for (int g = 0; g < TILES; g++) v[g] = _mm256_load_ps(sum + (g < n ? g : n - 1) * R * C * 8);
+                finish8(a, q->b, q->i0 + i, t.j[r], t.more[r], _mm256_mul_ps(sum_lanes(v), up));
             }
         }
-    for (int g = 0; g < n; g++)
-        for (int r = 0; nan[g] && r < R; r++) {
-            const int64_t j = t0 + g + r * q->seg;
-            if (j < a->n && row_has_nan(w_row(q, j), a->k)) fill_nan(q, j);
-        }
+    }
+    for (int r = 0; nan && r < R; r++)
+        for (int64_t g = 0; g < t.more[r]; g++) settle_nan(q, t.j[r] + g);
 }
 
 static void task(void *p, int64_t i)
 {
     const pass *q = p;
     const int64_t end = oct_min(q->seg, (i + 1) * q->per_task);
-    for (int64_t t = i * q->per_task; t < end; t += TILES) tiles(q, t, (int)oct_min(TILES, end - t));
+    for (int64_t t = i * q->per_task; t < end; t += TILES) group(q, t, (int)oct_min(TILES, end - t));
 }
 
 static void run_pass(pass *q)

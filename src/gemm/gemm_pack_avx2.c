@@ -41,7 +41,8 @@ static void plan(pass *q)
 int oct_gemm_pack_avx2_fits(const oct_gemm_args *a, oct_fit *fit)
 {
     pass q = { .a = a };
-    if (a->flags & OCT_GEMM_BATCH_INVARIANT) { fit->why = "rows of m above 32 would have other bits"; return 0; }
+    if (a->flags & OCT_GEMM_BATCH_INVARIANT) { fit->why = "rows of m above 16 would have other bits"; return 0; }
+    if (!a->k) { fit->why = "k is 0"; return 0; }
     plan(&q);
     fit->scratch = oct_mul(oct_mul(q.blocks, q.stride), rows_at_a_time(a) / MR * 4);
     if (fit->scratch < 0) { fit->why = "k is too large"; return 0; }
@@ -149,16 +150,19 @@ static void strip(const pass *q, int64_t j)
             if (f8) pack_rows(rows, ld, cols - h, n, 1, packed + h, NR);
             else pack_rows(rows, ld, cols - h, n * 2, 0, packed + h, NR);
         }
+        const float sw = scaled_in_blocks(a) ? scale_of(w_scale_of(a, q->b, j), kb) : 1;
+        const char *next = kb + 1 < q->blocks ? w + (k0 + n) * bytes : w + NR * ld; /* block, to fetch while this one is used */
         const float *x = q->x + kb * q->panels * q->stride;
-        if (scaled_in_blocks(a)) {
-            const float sw = scale_of(w_scale_of(a, q->b, j), kb);
-            for (int64_t p = 0; p < q->panels; p++) {
-                float s[MR];
+        for (int64_t p = 0; p < q->panels; p++, x += q->stride) {
+            float s[MR];
+            for (int64_t r = p; r < cols; r += q->panels)
+                for (int64_t at = 0; at < n * bytes; at += 64) _mm_prefetch(next + r * ld + at, _MM_HINT_T1);
+            if (scaled_in_blocks(a)) {
                 for (int i = 0; i < MR; i++) s[i] = sw * scale_of(x_scale_of(a, q->b, q->i0 + oct_min(p * MR + i, q->m - 1)), kb);
-                kernel(n, x + p * q->stride, packed, sums + p * MR * NR, !kb, s);
-            }
-        } else
-            for (int64_t p = 0; p < q->panels; p++) kernel(n, x + p * q->stride, packed, sums + p * MR * NR, !kb, 0);
+                kernel(n, x, packed, sums + p * MR * NR, !kb, s);
+            } else
+                kernel(n, x, packed, sums + p * MR * NR, !kb, 0);
+        }
     }
     for (int64_t i = 0; i < q->m; i++)
         for (int64_t h = 0; h < cols; h += 8)
