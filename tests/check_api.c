@@ -84,7 +84,14 @@ static int holds(const char *text, const char *const *parts)
 void api_accept(const api_op *op, const void *args, const char *what)
 {
     char why[64] = "x";
-    const oct_status c = op->check(args, why, sizeof why), s = op->run(args);
+    any_args a;
+    memcpy(&a, args, (size_t)op->size);
+    const int64_t need = op->scratch(args);
+    if (need > 0 && need <= (int64_t)sizeof scratch_mem) {
+        on_of(op, &a)->scratch = scratch_mem;
+        on_of(op, &a)->scratch_bytes = need;
+    }
+    const oct_status c = op->check(&a, why, sizeof why), s = op->run(&a);
     api_expect(c == OCT_OK && !why[0] && s == OCT_OK, "%s, %s: check %d, run %d: %s", op->name, what, c, s, oct_error_text());
 }
 
