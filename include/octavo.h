@@ -244,11 +244,13 @@ OCT_API int64_t oct_dequant_scratch(const oct_dequant_args *a);
  *     GROUP  x_scale[b][i][k/128]                    w_scale[b][j/128][k/128]
  *     Scales of a batch are packed one after another. scale_layout MN_MAJOR: x_scale [k/128][m], w_scale [k/128][n/128].
  *   k = 0: y = bias or 0.
- *   BOUND, for T = sum_k |s x w| + |bias|:  2 (k + 8) u (T + 2^-126), and rounding to y's type on top.
+ *   BOUND, for T = sum_k |s x w| + |bias| and S = max |s|:  2 (k + 8) u (T + 2^-126 (1 + S + S max_k |x[i,k]|)), and rounding
+ *          to y's type on top; the second part is what f32 loses near 0.
  *          Sums are f32: where T, or sum_k |x w| before scaling, is 2^127 or more, infinity or NaN may stand for y.
  *          NaN in x or w gives NaN in every y that it meets and touches no other; infinity in x or w gives what the
  *          formula gives; a scale s that is not finite gives a y that is not finite.
- *   Deterministic: the same bits on every run, whatever the threads.
+ *   Deterministic: the same bits on every run, whatever the threads. With BATCH_INVARIANT a row's bits depend neither on m nor
+ *          on the other rows: one kernel then serves every m, the slower one for many rows.
  *   scratch: see oct_gemm_scratch.
  *   source: FBGEMM GenAI f8f8bf16, _tensorwise, _rowwise, _rowwise_batched, _blockwise, _groupwise, bf16fp8bf16 */
 #define OCT_BROADCAST (-1)

@@ -21,6 +21,7 @@ enum {
 
 int oct_gemm_dot_avx2_fits(const oct_gemm_args *a, oct_fit *fit)
 {
+    if (!a->k) { fit->why = "k is 0"; return 0; }
     if (a->m > MOST && a->k && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
     const int64_t row = oct_mul(oct_cdiv(a->k, STEP), STEP * 4);
     if (oct_mul(row, PASS + 1) < 0) { fit->why = "k is too large"; return 0; }
@@ -362,26 +363,10 @@ static void run_pass(pass *q)
     oct_parallel(&a->on, oct_cdiv(q->seg, q->per_task), task, q);
 }
 
-/* y = bias or 0. */
-static void empty_sum(const oct_gemm_args *a)
-{
-    for (int64_t b = 0; b < a->batch; b++)
-        for (int64_t i = 0; i < a->m; i++)
-            for (int64_t j = 0; j < a->n; j += 8) {
-                const int64_t n = oct_min(8, a->n - j);
-                const __m256 y = a->bias ? load_f32x8(a->bias, a->bias_dtype, b * a->stride_bias + j, n) : _mm256_setzero_ps();
-                store_f32x8(a->y, a->y_dtype, b * a->stride_y + i * a->ldy + j, y, n);
-            }
-}
-
 oct_status oct_gemm_dot_avx2(const oct_gemm_args *a)
 {
     pass q = { .a = a, .f8 = a->w_dtype == OCT_F8E4M3FN, .steps = oct_cdiv(a->k, STEP), .up = a->on.scratch };
     if (!a->m || !a->n) return OCT_OK;
-    if (!a->k) {
-        empty_sum(a);
-        return OCT_OK;
-    }
     q.x = q.up + PASS;
     for (q.b = 0; q.b < a->batch; q.b++)
         for (q.i0 = 0; q.i0 < a->m; q.i0 += PASS) {

@@ -24,7 +24,7 @@ typedef struct pass {
 
 static int64_t rows_at_a_time(const oct_gemm_args *a)
 {
-    const int64_t most = oct_max(16 * MR, oct_min(ROWS, SCRATCH / 4 / oct_max(1, a->k) / MR * MR));
+    const int64_t most = oct_max(16 * MR, oct_min(ROWS, SCRATCH / 4 / a->k / MR * MR));
     const int64_t passes = oct_max(1, oct_cdiv(a->m, most));
     return oct_cdiv(oct_cdiv(a->m, passes), MR) * MR;
 }
@@ -32,9 +32,9 @@ static int64_t rows_at_a_time(const oct_gemm_args *a)
 static void plan(pass *q)
 {
     const oct_gemm_args *a = q->a;
-    const int64_t blocks = oct_max(1, oct_cdiv(a->k, DEEP));
+    const int64_t blocks = oct_cdiv(a->k, DEEP);
     q->deep = scaled_in_blocks(a) ? 128 : oct_cdiv(oct_cdiv(a->k, blocks), STEP) * STEP;
-    q->blocks = oct_cdiv(a->k, oct_max(1, q->deep));
+    q->blocks = oct_cdiv(a->k, q->deep);
     q->stride = q->deep * MR + 16;
 }
 
@@ -166,7 +166,7 @@ static void strip(const pass *q, int64_t j)
     }
     for (int64_t i = 0; i < q->m; i++)
         for (int64_t h = 0; h < cols; h += 8)
-            finish8(a, q->b, q->i0 + i, j + h, cols - h, q->blocks ? _mm256_loadu_ps(sums + i * NR + h) : _mm256_setzero_ps());
+            finish8(a, q->b, q->i0 + i, j + h, cols - h, _mm256_loadu_ps(sums + i * NR + h));
 }
 
 static void task(void *arg, int64_t i)
@@ -186,7 +186,7 @@ oct_status oct_gemm_pack_avx2(const oct_gemm_args *a)
         for (q.i0 = 0; q.i0 < a->m; q.i0 += rows) {
             q.m = oct_min(rows, a->m - q.i0);
             q.panels = oct_cdiv(q.m, MR);
-            q.per_task = oct_max(1, (int64_t)(1e6 / ((double)q.m * NR * (double)oct_max(1, a->k)))); /* 20 us or so */
+            q.per_task = oct_max(1, (int64_t)(1e6 / ((double)q.m * NR * (double)a->k))); /* 20 us or so */
             oct_parallel(&a->on, q.panels, pack_x, &q);
             oct_parallel(&a->on, oct_cdiv(q.strips, q.per_task), task, &q);
         }
