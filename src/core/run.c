@@ -77,7 +77,7 @@ static const oct_row *choose(const oct_op *op, const void *full, oct_fit *fit, c
     for (int i = 0; i < oct_row_count; i++) {
         const oct_row *row = &oct_rows[i];
         if (row->op != op->op || oct_row_device(row) != on->device_type) continue;
-        *fit = (oct_fit){ "this machine lacks it", 0, 0 };
+        *fit = (oct_fit){ on->device_type == OCT_CPU ? "this CPU lacks it" : "this device lacks it", 0, 0 };
         if ((row->needs & have) == row->needs && row->fits(full, fit)) return row;
         if (at < n) at += snprintf(why + at, (size_t)(n - at), "; not %s: %s", row->name, fit->why ? fit->why : "?");
     }
