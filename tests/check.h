@@ -96,6 +96,8 @@ typedef struct ck_options {
     int threads;        /* of the benches */
     double seconds;     /* of one bench */
     const char *csv, *svg;
+    const char *backend; /* rows of it alone; NULL: all */
+    int exact;           /* GPU: an allocation a buffer, for compute-sanitizer */
 } ck_options;
 int ck_check_all(const ck_options *o); /* 0: every row passed */
 int ck_bench_all(const ck_options *o);
