@@ -1,0 +1,196 @@
+/* num.cuh - units of 16 elements on Hopper: loads, stores, conversions, the scale rules. A thread holds a unit in
+ * registers; rows are cut into units, the last of a row may be short. */
+#ifndef OCTAVO_ISA_SM90_NUM_CUH
+#define OCTAVO_ISA_SM90_NUM_CUH
+#include <stdint.h>
+
+#define DEVICE static __device__ __forceinline__
+enum { F32, BF16 }; /* template parameters; the values of octavo.h are OCT_F32 and OCT_BF16 */
+enum { UNIT = 16 };
+
+/* ---- Programmatic launches: see core/cuda.h ---- */
+DEVICE void chain_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+DEVICE void chain_launch() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
+/* ---- A unit ---- */
+template <int T> struct unit;
+template <> struct unit<F32> { uint32_t w[16]; };
+template <> struct unit<BF16> { uint32_t w[8]; };
+template <int T> struct type;
+template <> struct type<F32> { enum { BYTES = 4 }; };
+template <> struct type<BF16> { enum { BYTES = 2 }; };
+
+DEVICE uint4 load16(const void *p)
+{
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    return v;
+}
+DEVICE uint32_t load_word(const void *p, unit<F32> *) { return *(const uint32_t *)p; }
+DEVICE uint32_t load_word(const void *p, unit<BF16> *) { return *(const uint16_t *)p; }
+
+/* The first n elements from p on; the others are 0. wide: p is aligned to 16 bytes. */
+template <int T> DEVICE unit<T> load_unit(const char *p, int n, bool wide)
+{
+    enum { PER = 4 / type<T>::BYTES };
+    unit<T> u;
+    if (wide && n >= UNIT) {
+#pragma unroll
+        for (int i = 0; i < UNIT / PER / 4; i++) {
+            const uint4 v = load16(p + 16 * i);
+            u.w[4 * i] = v.x, u.w[4 * i + 1] = v.y, u.w[4 * i + 2] = v.z, u.w[4 * i + 3] = v.w;
+        }
+        return u;
+    }
+#pragma unroll
+    for (int i = 0; i < UNIT / PER; i++) u.w[i] = 0;
+#pragma unroll
+    for (int i = 0; i < UNIT; i++)
+        if (i < n) u.w[i / PER] |= load_word(p + i * type<T>::BYTES, (unit<T> *)0) << (i % PER * 16);
+    return u;
+}
+
+DEVICE float element(const unit<F32> &u, int i) { return __uint_as_float(u.w[i]); }
+DEVICE float element(const unit<BF16> &u, int i)
+{
+    return __uint_as_float(i % 2 ? u.w[i / 2] & 0xffff0000u : u.w[i / 2] << 16);
+}
+
+/* Largest magnitude, NaN ignored, kept as the format keeps it until the end. */
+DEVICE uint32_t amax_start() { return 0; }
+DEVICE uint32_t amax_of(const unit<F32> &u, uint32_t m)
+{
+    float a = __uint_as_float(m);
+#pragma unroll
+    for (int i = 0; i < 16; i++) a = fmaxf(a, fabsf(__uint_as_float(u.w[i])));
+    return __float_as_uint(a);
+}
+DEVICE uint32_t max_bf16x2(uint32_t a, uint32_t b)
+{
+    uint32_t r;
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+DEVICE uint32_t amax_of(const unit<BF16> &u, uint32_t m)
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++) m = max_bf16x2(m, u.w[i] & 0x7fff7fffu);
+    return m;
+}
+template <int T> DEVICE float amax_end(uint32_t m)
+{
+    if (T == F32) return __uint_as_float(m);
+    return fmaxf(__uint_as_float(m << 16), __uint_as_float(m & 0xffff0000u));
+}
+/* Of a warp: magnitudes order as integers. */
+DEVICE float warp_max(float a) { return __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(a))); }
+
+/* ---- FP8 ---- */
+
+/* 4 f32 -> 4 f8e4m3fn, nearest even, saturating; NaN gives 0x7F. */
+DEVICE uint32_t f8x4(float a, float b, float c, float d)
+{
+    uint16_t lo, hi;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(lo) : "f"(b), "f"(a));
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(hi) : "f"(d), "f"(c));
+    return (uint32_t)lo | (uint32_t)hi << 16;
+}
+
+/* 2 f8e4m3fn codes in the low 16 bits -> 2 f32, exact; NaN for NaN. */
+DEVICE float2 f8x2_to_f32(uint32_t codes)
+{
+    uint32_t h;
+    float2 v;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(h) : "h"((uint16_t)codes));
+    asm("{.reg .f16 lo, hi;\nmov.b32 {lo, hi}, %2;\ncvt.f32.f16 %0, lo;\ncvt.f32.f16 %1, hi;}" : "=f"(v.x), "=f"(v.y) : "r"(h));
+    return v;
+}
+
+/* The NaN of octavo.h. */
+DEVICE float one_nan(float x) { return x != x ? __int_as_float(0x7fc00000) : x; }
+/* 2 f32 -> 2 bf16, nearest even; NaN gives 0x7FC0. */
+DEVICE uint32_t bf16x2(float lo, float hi)
+{
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    if (lo != lo) r = (r & 0xffff0000u) | 0x7fc0u;
+    if (hi != hi) r = (r & 0x0000ffffu) | 0x7fc00000u;
+    return r;
+}
+
+/* The first n of 16 codes. wide: p is aligned to 16 bytes. */
+DEVICE void store_codes(uint8_t *p, const uint32_t *c, int n, bool wide)
+{
+    if (wide && n >= UNIT) {
+        *(uint4 *)p = make_uint4(c[0], c[1], c[2], c[3]);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < UNIT; i++)
+        if (i < n) p[i] = (uint8_t)(c[i / 4] >> (i % 4 * 8));
+}
+
+/* ---- The scale rules of octavo.h: every line is one f32 operation ---- */
+
+/* How x becomes a code: sat(x * factor), or sat(x / divisor).
+ * The division is correctly rounded, by Newton steps from q = x * (1/s), whose remainders an FMA gives exactly. A bf16
+ * dividend needs one step, an f32 dividend two. What is far from the codes' range keeps the first q: there the remainder
+ * could overflow, or lose a zero's sign. lift is a power of two that brings a tiny or huge divisor to where its reciprocal
+ * is normal. */
+struct coder {
+    float factor, divisor, inverse, lift;
+};
+enum { BY_FACTOR, BY_DIVISOR, BY_LIFTED };
+DEVICE int way_of(int by_factor, const coder &c) { return by_factor ? BY_FACTOR : c.lift == 1.0f ? BY_DIVISOR : BY_LIFTED; }
+
+DEVICE coder divide_by(float s)
+{
+    coder c;
+    const float a = fabsf(s);
+    c.factor = 0;
+    c.lift = a < 0x1p-90f ? 0x1p90f : a > 0x1p90f ? 0x1p-60f : 1.0f;
+    c.divisor = s * c.lift;
+    c.inverse = 1.0f / c.divisor;
+    return c;
+}
+/* The scale that is stored; ub: the bound of amax, infinity for none. */
+DEVICE float coder_of(int rule_eps, float amax, float ub, coder *c)
+{
+    if (ub < amax) amax = ub; /* false for NaN */
+    if (rule_eps) {
+        c->factor = 448.0f / fmaxf(amax, 1e-12f);
+        return 1.0f / c->factor;
+    }
+    const float s = fmaxf(amax / 448.0f, 1.0f / (448.0f * 512.0f));
+    *c = divide_by(s);
+    return s;
+}
+
+template <int T> DEVICE float quotient(float x, const coder &c)
+{
+    const float q = x * c.inverse;
+    float r = fmaf(fmaf(-q, c.divisor, x), c.inverse, q);
+    if (T == F32) r = fmaf(fmaf(-r, c.divisor, x), c.inverse, r);
+    return fabsf(q) > 0x1p-13f && fabsf(q) < 0x1p15f ? r : q;
+}
+
+template <int T, int HOW> DEVICE void encode_by(const unit<T> &u, const coder &c, uint32_t *out)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float q[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const float x = element(u, 4 * i + j);
+            q[j] = HOW == BY_FACTOR ? x * c.factor : quotient<T>(HOW == BY_LIFTED ? x * c.lift : x, c);
+        }
+        out[i] = f8x4(q[0], q[1], q[2], q[3]);
+    }
+}
+template <int T> DEVICE void encode(const unit<T> &u, const coder &c, int how, uint32_t *out)
+{
+    if (how == BY_FACTOR) encode_by<T, BY_FACTOR>(u, c, out);
+    else if (how == BY_DIVISOR) encode_by<T, BY_DIVISOR>(u, c, out);
+    else encode_by<T, BY_LIFTED>(u, c, out);
+}
+#endif

@@ -1,0 +1,239 @@
+// quant_sm90.cu - FP8 quantization on Hopper, in four shapes of work:
+//   scope  a scope held in the registers of a CTA, or of a cluster: read once, written once
+//   small  scopes of one row and at most 512 columns: 1 to 32 neighbouring threads each
+//   large  one scope over many CTAs: maxima, then codes, whose reads find the end of the matrix in L2
+//   loop   whatever the others leave: a CTA a scope, two passes over it
+#include "isa/sm90/num.cuh"
+#include "quant/quant_sm90.h"
+
+DEVICE float bound_of(const quant_params &p) { return p.ub ? *p.ub : __int_as_float(0x7f800000); }
+
+/* How the codes of a scope are made; the scale is stored by one thread. */
+DEVICE int coder_for(const quant_params &p, float amax, float *scale, bool first, coder *c)
+{
+    if (p.given) {
+        *c = divide_by(*scale);
+        return way_of(0, *c);
+    }
+    const float s = coder_of(p.eps, amax, bound_of(p), c);
+    if (first) *scale = s;
+    return way_of(p.eps, *c);
+}
+
+/* The largest of all threads; every thread gets it. */
+template <int TH> DEVICE float cta_max(float a)
+{
+    __shared__ float part[TH / 32];
+    a = warp_max(a);
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = a;
+    __syncthreads();
+    a = part[0];
+#pragma unroll
+    for (int i = 1; i < TH / 32; i++) a = fmaxf(a, part[i]);
+    return a;
+}
+
+// ---- scope ----
+
+DEVICE uint32_t cluster_rank() { uint32_t r; asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
+DEVICE uint32_t cluster_size() { uint32_t r; asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(r)); return r; }
+
+/* The largest of a cluster: every CTA sends its own to all, counted by bytes on a barrier. */
+DEVICE float cluster_max(float a, uint32_t rank, uint32_t size, uint32_t bar, float *all)
+{
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); // the others' barriers are set up
+    if (threadIdx.x < size) {
+        uint32_t to, to_bar, slot = (uint32_t)__cvta_generic_to_shared(all + rank);
+        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(slot), "r"(threadIdx.x));
+        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to_bar) : "r"(bar), "r"(threadIdx.x));
+        asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(to), "f"(a), "r"(to_bar) : "memory");
+    }
+    asm volatile("{\n.reg .pred P;\nWAIT:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 P, [%0], 0, 0x989680;\n"
+                 "@P bra DONE;\nbra WAIT;\nDONE:\n}" ::"r"(bar) : "memory");
+    for (uint32_t i = 0; i < size; i++) a = fmaxf(a, all[i]);
+    return a;
+}
+
+template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_params &p)
+{
+    __shared__ float all[QUANT_MAX_CLUSTER];
+    __shared__ uint64_t barrier;
+    const uint32_t rank = CLUSTER ? cluster_rank() : 0, size = CLUSTER ? cluster_size() : 1;
+    const uint32_t bar = (uint32_t)__cvta_generic_to_shared(&barrier);
+    if (CLUSTER) {
+        if (threadIdx.x == 0) {
+            asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(bar));
+            asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+            asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(4 * size) : "memory");
+        }
+        __syncthreads();
+        asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+    }
+    chain_wait();
+    chain_launch();
+    const uint32_t s = blockIdx.x / size, row = p.cols == 1 ? s : s / (uint32_t)p.cols, col = s - row * (uint32_t)p.cols;
+    const int64_t i0 = row * p.bm, j0 = col * p.bk;
+    const int rows = (int)min(p.bm, p.m - i0), columns = (int)min(p.bk, p.k - j0);
+    const char *x = p.x + (i0 * p.ldx + j0) * type<T>::BYTES;
+    uint8_t *y = p.y + i0 * p.ldy + j0;
+    float *scale = p.scale + row * p.scale_row + col * p.scale_col;
+    unit<T> u[U];
+    int at_row[U], at_col[U];
+    uint32_t m = amax_start();
+#pragma unroll
+    for (int i = 0; i < U; i++) {
+        const uint32_t t = (rank * U + i) * TH + threadIdx.x;
+        at_row[i] = (int)(t * p.magic >> 32);
+        at_col[i] = (int)(t - at_row[i] * p.units) * UNIT;
+        u[i] = load_unit<T>(x + (at_row[i] * p.ldx + at_col[i]) * type<T>::BYTES, at_row[i] < rows ? columns - at_col[i] : 0, p.wide);
+    }
+    float amax = 0;
+    if (!p.given) {
+#pragma unroll
+        for (int i = 0; i < U; i++) m = amax_of(u[i], m);
+        amax = cta_max<TH>(amax_end<T>(m));
+        if (CLUSTER) amax = cluster_max(amax, rank, size, bar, all);
+    } else if (CLUSTER)
+        asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+    coder c;
+    const int how = coder_for(p, amax, scale, threadIdx.x == 0 && rank == 0, &c);
+#pragma unroll
+    for (int i = 0; i < U; i++) {
+        uint32_t codes[4];
+        encode(u[i], c, how, codes);
+        store_codes(y + at_row[i] * p.ldy + at_col[i], codes, at_row[i] < rows ? columns - at_col[i] : 0, p.wide);
+    }
+}
+#define X(TH, U, OCC_F32, OCC_BF16)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(TH, OCC_F32) quant_scope_f32_##TH##x##U(const __grid_constant__ quant_params p)   \
+    { scope<F32, TH, U, false>(p); }                                                                                       \
+    extern "C" __global__ void __launch_bounds__(TH, OCC_BF16) quant_scope_bf16_##TH##x##U(const __grid_constant__ quant_params p) \
+    { scope<BF16, TH, U, false>(p); }
+QUANT_SCOPE_KERNELS(X)
+#undef X
+extern "C" __global__ void __launch_bounds__(512, 1) quant_cluster_f32(const __grid_constant__ quant_params p) { scope<F32, 512, 4, true>(p); }
+extern "C" __global__ void __launch_bounds__(512, 2) quant_cluster_bf16(const __grid_constant__ quant_params p) { scope<BF16, 512, 4, true>(p); }
+
+// ---- small ----
+
+template <int T> DEVICE void small(const quant_params &p)
+{
+    enum { U = QUANT_SMALL_UNITS };
+    chain_wait();
+    chain_launch();
+    const uint32_t lanes = p.lanes, shift = 31 - __clz(lanes);
+    unit<T> u[U];
+    uint32_t row[U], col[U];
+    int n[U];
+#pragma unroll
+    for (int i = 0; i < U; i++) {
+        const uint32_t t = (blockIdx.x * U + i) * QUANT_SMALL_THREADS + threadIdx.x;
+        row[i] = t / (uint32_t)p.units;
+        col[i] = (t - row[i] * p.units) >> shift;
+        const int64_t left = min(p.bk, p.k - col[i] * p.bk) - (t & (lanes - 1)) * UNIT;
+        n[i] = row[i] < p.m ? (int)min(left, (int64_t)UNIT) : 0;
+        u[i] = load_unit<T>(p.x + (row[i] * p.ldx + col[i] * p.bk + (t & (lanes - 1)) * UNIT) * type<T>::BYTES, n[i], p.wide);
+    }
+    const float ub = p.given ? 0 : bound_of(p);
+#pragma unroll
+    for (int i = 0; i < U; i++) {
+        const uint32_t l = threadIdx.x & (lanes - 1);
+        float *scale = p.scale + row[i] * p.scale_row + col[i] * p.scale_col;
+        coder c;
+        int how;
+        const bool there = row[i] < p.m && col[i] < p.cols;
+        if (p.given) {
+            c = divide_by(there ? *scale : 1.0f);
+            how = way_of(0, c);
+        } else {
+            float a = amax_end<T>(amax_of(u[i], amax_start()));
+            for (uint32_t d = lanes / 2; d; d /= 2) a = fmaxf(a, __shfl_xor_sync(~0u, a, d));
+            const float s = coder_of(p.eps, a, ub, &c);
+            how = way_of(p.eps, c);
+            if (l == 0 && there) *scale = s;
+        }
+        uint32_t codes[4];
+        encode(u[i], c, how, codes);
+        store_codes(p.y + row[i] * p.ldy + col[i] * p.bk + l * UNIT, codes, n[i], p.wide);
+    }
+}
+extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 4) quant_small_f32(const __grid_constant__ quant_params p) { small<F32>(p); }
+extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 5) quant_small_bf16(const __grid_constant__ quant_params p) { small<BF16>(p); }
+
+// ---- large: a matrix, one scope ----
+
+/* Chunks of a row, a unit a thread: CTA i takes chunks i, i + grid, ..; the second pass goes backward. */
+template <int T> DEVICE void large_max(const quant_params &p)
+{
+    chain_wait();
+    chain_launch();
+    const int64_t across = p.bk, chunks = p.m * across; // bk: chunks of a row
+    uint32_t m = amax_start();
+#pragma unroll 4
+    for (int64_t i = blockIdx.x; i < chunks; i += gridDim.x) {
+        const int64_t row = across == 1 ? i : p.m == 1 ? 0 : i / across, col = ((i - row * across) * QUANT_LARGE_THREADS + threadIdx.x) * UNIT;
+        m = amax_of(load_unit<T>(p.x + (row * p.ldx + col) * type<T>::BYTES, (int)max(min(p.k - col, (int64_t)UNIT), (int64_t)0), p.wide), m);
+    }
+    const float a = cta_max<QUANT_LARGE_THREADS>(amax_end<T>(m));
+    if (threadIdx.x == 0) p.partial[blockIdx.x] = a;
+}
+template <int T> DEVICE void large_codes(const quant_params &p)
+{
+    chain_wait();
+    chain_launch();
+    const int64_t across = p.bk, chunks = p.m * across;
+    float a = 0;
+    if (!p.given) {
+        for (int i = threadIdx.x; i < p.parts; i += QUANT_LARGE_THREADS) a = fmaxf(a, p.partial[i]);
+        a = cta_max<QUANT_LARGE_THREADS>(a);
+    }
+    coder c;
+    const int how = coder_for(p, a, p.scale, blockIdx.x == 0 && threadIdx.x == 0, &c);
+#pragma unroll 2
+    for (int64_t i = chunks - 1 - blockIdx.x; i >= 0; i -= gridDim.x) {
+        const int64_t row = across == 1 ? i : p.m == 1 ? 0 : i / across, col = ((i - row * across) * QUANT_LARGE_THREADS + threadIdx.x) * UNIT;
+        const int n = (int)max(min(p.k - col, (int64_t)UNIT), (int64_t)0);
+        const unit<T> u = load_unit<T>(p.x + (row * p.ldx + col) * type<T>::BYTES, n, p.wide);
+        uint32_t codes[4];
+        encode(u, c, how, codes);
+        store_codes(p.y + row * p.ldy + col, codes, n, p.wide);
+    }
+}
+#define LARGE(name, T)                                                                                                            \
+    extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_large_max_##name(const __grid_constant__ quant_params p) { large_max<T>(p); } \
+    extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_large_codes_##name(const __grid_constant__ quant_params p) { large_codes<T>(p); }
+LARGE(f32, F32)
+LARGE(bf16, BF16)
+
+// ---- loop ----
+
+template <int T> DEVICE void loop(const quant_params &p)
+{
+    chain_wait();
+    chain_launch();
+    for (int64_t s = blockIdx.x; s < p.scopes; s += gridDim.x) {
+        const int64_t r = s / p.cols, cc = s - r * p.cols, i0 = r * p.bm, j0 = cc * p.bk;
+        const int64_t rows = min(p.bm, p.m - i0), columns = min(p.bk, p.k - j0);
+        float *scale = p.scale + r * p.scale_row + cc * p.scale_col;
+        uint32_t m = amax_start();
+        if (!p.given)
+            for (int64_t i = 0; i < rows; i++)
+#pragma unroll 1
+                for (int64_t j = threadIdx.x * UNIT; j < columns; j += QUANT_LARGE_THREADS * UNIT)
+                    m = amax_of(load_unit<T>(p.x + ((i0 + i) * p.ldx + j0 + j) * type<T>::BYTES, (int)min(columns - j, (int64_t)UNIT), p.wide), m);
+        coder c;
+        const float a = cta_max<QUANT_LARGE_THREADS>(amax_end<T>(m));
+        const int how = coder_for(p, a, scale, threadIdx.x == 0, &c);
+        for (int64_t i = 0; i < rows; i++)
+#pragma unroll 1
+            for (int64_t j = threadIdx.x * UNIT; j < columns; j += QUANT_LARGE_THREADS * UNIT) {
+                const int n = (int)min(columns - j, (int64_t)UNIT);
+                uint32_t codes[4];
+                encode(load_unit<T>(p.x + ((i0 + i) * p.ldx + j0 + j) * type<T>::BYTES, n, p.wide), c, how, codes);
+                store_codes(p.y + (i0 + i) * p.ldy + j0 + j, codes, n, p.wide);
+            }
+        __syncthreads(); // the maxima of this scope have been read
+    }
+}
+extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_loop_f32(const __grid_constant__ quant_params p) { loop<F32>(p); }
+extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_loop_bf16(const __grid_constant__ quant_params p) { loop<BF16>(p); }
