@@ -102,28 +102,44 @@ static void run(ck_case *c)
     if (!m || !k) ck_compared(c, 1); /* that it ran and touched nothing */
 }
 
-static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t x_dtype, int64_t m, int64_t k)
+static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t rule, int32_t x_dtype, int64_t m, int64_t k)
 {
-    enum { N = 6 };
     const int64_t elem = x_dtype == OCT_BF16 ? 2 : 4;
-    oct_quant_args a[N];
-    void *args[N];
-    for (int i = 0; i < N; i++) {
+    const double bytes = (double)(elem + 1) * (double)(m * k);
+    const int n = ck_bench_sets(b, bytes);
+    oct_quant_args a[CK_BENCH_SETS];
+    void *args[CK_BENCH_SETS];
+    for (int i = 0; i < n; i++) {
         void *x = ck_bench_mem(b, m * k * elem);
         ck_bench_fill(b, x, x_dtype, m * k, 3);
-        a[i] = (oct_quant_args){ .size = sizeof *a, .scaling = scaling, .m = m, .k = k, .x = x, .x_dtype = x_dtype,
-                                 .y = ck_bench_mem(b, m * k), .y_dtype = OCT_F8E4M3FN, .scale = ck_bench_mem(b, m * k / 8) };
+        a[i] = (oct_quant_args){ .size = sizeof *a, .scaling = scaling, .rule = rule, .m = m, .k = k, .x = x, .x_dtype = x_dtype,
+                                 .scale_layout = scaling == OCT_SCALE_GROUP && ck_bench_gpu(b) ? OCT_MN_MAJOR : OCT_K_MAJOR,
+                                 .y = ck_bench_mem(b, m * k), .y_dtype = OCT_F8E4M3FN, .scale = ck_bench_mem(b, m * k / 8 + 4) };
         args[i] = &a[i];
     }
-    ck_time(b, shape, (double)(elem + 1) * (double)(m * k), 0, N, args);
+    ck_time(b, shape, bytes, 0, n, args);
+    ck_bench_drop(b);
 }
 
 static void bench(ck_bench *b)
 {
-    bench_one(b, "row 2048x4096 bf16", OCT_SCALE_ROW, OCT_BF16, 2048, 4096);
-    bench_one(b, "row 2048x4096 f32", OCT_SCALE_ROW, OCT_F32, 2048, 4096);
-    bench_one(b, "group 2048x4096 bf16", OCT_SCALE_GROUP, OCT_BF16, 2048, 4096);
-    bench_one(b, "row 1x4096 bf16", OCT_SCALE_ROW, OCT_BF16, 1, 4096);
+    if (ck_bench_gpu(b)) {
+        bench_one(b, "row 8192x8192 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
+        bench_one(b, "row 8192x8192 bf16, rule min", OCT_SCALE_ROW, OCT_RULE_MIN, OCT_BF16, 8192, 8192);
+        bench_one(b, "row 16384x16384 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 16384, 16384);
+        bench_one(b, "row 2048x53248 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 2048, 53248);
+        bench_one(b, "row 16x8192 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 16, 8192);
+        bench_one(b, "row 8192x8192 f32", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_F32, 8192, 8192);
+        bench_one(b, "group 8192x8192 bf16, mn", OCT_SCALE_GROUP, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
+        bench_one(b, "block 8192x8192 bf16", OCT_SCALE_BLOCK, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
+        bench_one(b, "tensor 8192x8192 bf16", OCT_SCALE_TENSOR, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
+        bench_one(b, "tensor 16x8192 bf16", OCT_SCALE_TENSOR, OCT_RULE_EPS, OCT_BF16, 16, 8192);
+        return;
+    }
+    bench_one(b, "row 2048x4096 bf16", OCT_SCALE_ROW, OCT_RULE_MIN, OCT_BF16, 2048, 4096);
+    bench_one(b, "row 2048x4096 f32", OCT_SCALE_ROW, OCT_RULE_MIN, OCT_F32, 2048, 4096);
+    bench_one(b, "group 2048x4096 bf16", OCT_SCALE_GROUP, OCT_RULE_MIN, OCT_BF16, 2048, 4096);
+    bench_one(b, "row 1x4096 bf16", OCT_SCALE_ROW, OCT_RULE_MIN, OCT_BF16, 1, 4096);
 }
 
 const ck_op ck_quant = { &oct_op_quant, axes, sizeof axes / sizeof *axes, run, bench,
