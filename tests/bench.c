@@ -90,6 +90,7 @@ static double time_fma(ck_bench *b, const oct_on *on)
 
 void ck_time(ck_bench *b, const char *shape, double bytes, double flops, int n, void *const *args)
 {
+    if (b->o->shape && !strstr(shape, b->o->shape)) return;
     if (b->gpu) {
         ck_gpu_time(b, shape, bytes, flops, n, args);
         return;

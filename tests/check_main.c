@@ -16,6 +16,7 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--backend")) o.backend = v, i++;
         else if (!strcmp(argv[i], "--filter")) o.filter = v, i++;
         else if (!strcmp(argv[i], "--seed")) o.seed = strtoull(v, 0, 10), i++;
+        else if (!strcmp(argv[i], "--shape")) o.shape = v, i++;
         else if (!strcmp(argv[i], "--extra")) o.extra = atoi(v), i++;
         else if (!strcmp(argv[i], "--threads")) o.threads = atoi(v), i++;
         else if (!strcmp(argv[i], "--seconds")) o.seconds = atof(v), i++;

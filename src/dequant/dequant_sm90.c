@@ -7,8 +7,9 @@ OCT_CUDA_MODULE(dequant_sm90, "dequant_f32", "dequant_bf16");
 
 int oct_dequant_sm90_fits(const oct_dequant_args *a, oct_fit *fit)
 {
-    fit->why = "more vectors than a grid has threads";
-    return oct_mul(a->m, oct_cdiv(a->k, 4)) >= 0 && oct_cdiv(a->m * oct_cdiv(a->k, 4), DEQUANT_THREADS * DEQUANT_VECTORS) <= INT32_MAX;
+    const int64_t vectors = oct_mul(a->m, oct_cdiv(a->k, 4));
+    fit->why = "m or k beyond 2^31, or more vectors than a grid has threads";
+    return a->m <= INT32_MAX && a->k <= INT32_MAX && vectors >= 0 && vectors <= (int64_t)INT32_MAX * DEQUANT_THREADS;
 }
 
 oct_status oct_dequant_sm90(const oct_dequant_args *a)
@@ -23,9 +24,11 @@ oct_status oct_dequant_sm90(const oct_dequant_args *a)
         p.scale_row = mn ? 1 : a->ld_scale;
         p.scale_col = mn ? a->ld_scale : 1;
     }
+    p.bm = oct_min(p.bm, oct_max(a->m, 1));
     p.bk = oct_min(p.bk, oct_max(a->k, 1));
     p.one_col = p.bk >= a->k;
     p.vectors = oct_cdiv(a->k, n);
+    p.magic = p.vectors > 1 ? UINT64_MAX / (uint64_t)p.vectors + 1 : 0;
     p.wide = (uintptr_t)a->x % (uintptr_t)n == 0 && a->ldx % n == 0 && (uintptr_t)a->y % 16 == 0 && a->ldy * elem % 16 == 0 &&
              (p.one_col || p.bk % n == 0);
     const oct_cuda_launch_t go = { .op = "dequant", .m = a->m, .k = a->k, .threads = DEQUANT_THREADS, .params = &p,

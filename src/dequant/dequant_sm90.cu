@@ -5,8 +5,8 @@
 DEVICE float scale_at(const dequant_params &p, int64_t i, int64_t j)
 {
     if (!p.scale) return 1.0f;
-    const int64_t r = p.one_row ? 0 : p.bm == 1 ? i : i / p.bm;
-    const int64_t c = p.one_col ? 0 : (p.k >> 32) ? j / p.bk : (int64_t)((uint32_t)j / (uint32_t)p.bk);
+    const int64_t r = p.one_row ? 0 : p.bm == 1 ? i : (int64_t)((uint32_t)i / (uint32_t)p.bm);
+    const int64_t c = p.one_col ? 0 : (int64_t)((uint32_t)j / (uint32_t)p.bk);
     return p.scale[r * p.scale_row + c * p.scale_col];
 }
 
@@ -27,7 +27,7 @@ template <int T> DEVICE void dequant(const dequant_params &p)
 #pragma unroll
     for (int u = 0; u < DEQUANT_VECTORS; u++) {
         const int64_t t = ((int64_t)blockIdx.x * DEQUANT_VECTORS + u) * DEQUANT_THREADS + threadIdx.x;
-        row[u] = (p.m * p.vectors >> 32) ? t / p.vectors : (int64_t)((uint32_t)t / (uint32_t)p.vectors);
+        row[u] = p.vectors == 1 ? t : (int64_t)__umul64hi((uint64_t)t, p.magic);
         col[u] = (t - row[u] * p.vectors) * N;
         if (p.wide && row[u] < p.m && col[u] + N <= p.k) {
             s[u] = scale_at(p, row[u], col[u]);

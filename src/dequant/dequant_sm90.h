@@ -11,6 +11,7 @@ typedef struct dequant_params {
     int64_t bm, bk;               /* rows and columns that share a scale */
     int64_t scale_row, scale_col; /* where the scale of scope (r, c) lies */
     int64_t vectors;              /* of a row */
+    uint64_t magic;               /* ceil(2^64 / vectors) for vectors > 1: the row of a vector, by a product's high word */
     int32_t wide;                 /* vectors are aligned and no scale changes in one */
     int32_t one_row, one_col;     /* a single scope that way: no division */
 } dequant_params;

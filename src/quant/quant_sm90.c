@@ -2,20 +2,31 @@
 #include "quant/quant_sm90.h"
 #include "core/cuda.h"
 #include "core/kernel.h"
+#ifdef OCT_TUNE
+#include <stdio.h>
+#include <stdlib.h>
+#endif
 
 /* Kernels by number: f32, then bf16. */
-#define X(TH, U, OCC_F32, OCC_BF16) "quant_scope_f32_" #TH "x" #U, "quant_scope_bf16_" #TH "x" #U,
-OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(X) "quant_cluster_f32", "quant_cluster_bf16", "quant_small_f32", "quant_small_bf16",
-                "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32", "quant_large_codes_bf16",
+#define S(TH, U, OCC_F32, OCC_BF16) "quant_scope_f32_" #TH "x" #U, "quant_scope_bf16_" #TH "x" #U,
+#define R(TH, U) "quant_rows_f32_" #TH "x" #U, "quant_rows_bf16_" #TH "x" #U,
+OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(S) QUANT_ROWS_KERNELS(R) "quant_cluster_f32", "quant_cluster_bf16", "quant_small_f32",
+                "quant_small_bf16", "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32", "quant_large_codes_bf16",
                 "quant_loop_f32", "quant_loop_bf16");
-#undef X
-#define X(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U, SCOPE_BF16_##TH##x##U,
-enum { QUANT_SCOPE_KERNELS(X) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES, LARGE_CODES_BF16, LOOP };
-#undef X
+#undef S
+#undef R
+#define S(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U, SCOPE_BF16_##TH##x##U,
+#define R(TH, U) ROWS_##TH##x##U, ROWS_BF16_##TH##x##U,
+enum {
+    QUANT_SCOPE_KERNELS(S) QUANT_ROWS_KERNELS(R) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES,
+    LARGE_CODES_BF16, LOOP
+};
+#undef S
+#undef R
 
 typedef struct plan {
     quant_params p;
-    int32_t kernel, threads, cluster, two; /* two: LARGE_MAX goes before */
+    int32_t kernel, threads, cluster, smem, two; /* two: LARGE_MAX goes before */
     int64_t ctas;
 } plan;
 
@@ -76,6 +87,19 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         plan_large(l, sms);
         return;
     }
+#ifdef OCT_TUNE
+    /* ROWS=threads,units,ctas,stages */
+    const char *e = getenv("ROWS");
+    int th, u, ctas, st;
+    if (e && a->scaling == OCT_SCALE_ROW && p->wide && a->k * elem % 16 == 0 && sscanf(e, "%d,%d,%d,%d", &th, &u, &ctas, &st) == 4 && a->k <= th * u * 16) {
+#define X(TH, U) if (th == TH && u == U) l->kernel = ROWS_##TH##x##U;
+        QUANT_ROWS_KERNELS(X)
+#undef X
+        l->threads = th; l->ctas = oct_min(a->m, (int64_t)sms * ctas); p->stages = st;
+        l->smem = (int)(st * ((a->k * elem + 127) / 128 * 128));
+        return;
+    }
+#endif
     if (all > 0 && all <= QUANT_SCOPE_UNITS * QUANT_MAX_CLUSTER && p->scopes < INT32_MAX / QUANT_MAX_CLUSTER) {
         while (QUANT_SCOPE_UNITS * l->cluster < all) l->cluster *= 2;
         l->ctas = p->scopes * l->cluster;
@@ -108,7 +132,7 @@ oct_status oct_quant_sm90(const oct_quant_args *a)
     if (!d) return OCT_E_DEVICE;
     plan_of(a, d->sms, &l);
     const int32_t bf16 = a->x_dtype == OCT_BF16;
-    oct_cuda_launch_t go = { .op = "quant", .m = a->m, .k = a->k, .x = l.ctas, .threads = l.threads, .cluster = l.cluster, .params = &l.p };
+    oct_cuda_launch_t go = { .op = "quant", .m = a->m, .k = a->k, .x = l.ctas, .threads = l.threads, .cluster = l.cluster, .smem = l.smem, .params = &l.p };
     if (l.two) OCT_TRY(oct_cuda_launch(&a->on, &oct_module_quant_sm90, LARGE_MAX + bf16, &go));
     oct_on on = a->on;
     if (l.two) on.flags |= OCT_ON_CHAIN; /* behind a kernel of ours */

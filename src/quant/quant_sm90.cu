@@ -3,7 +3,7 @@
 //   small  scopes of one row and at most 512 columns: 1 to 32 neighbouring threads each
 //   large  one scope over many CTAs: maxima, then codes, whose reads find the end of the matrix in L2
 //   loop   whatever the others leave: a CTA a scope, two passes over it
-#include "isa/sm90/num.cuh"
+#include "isa/sm90/ring.cuh"
 #include "quant/quant_sm90.h"
 
 DEVICE float bound_of(const quant_params &p) { return p.ub ? *p.ub : __int_as_float(0x7f800000); }
@@ -113,6 +113,80 @@ QUANT_SCOPE_KERNELS(X)
 #undef X
 extern "C" __global__ void __launch_bounds__(512, 1) quant_cluster_f32(const __grid_constant__ quant_params p) { scope<F32, 512, 4, true>(p); }
 extern "C" __global__ void __launch_bounds__(512, 2) quant_cluster_bf16(const __grid_constant__ quant_params p) { scope<BF16, 512, 4, true>(p); }
+
+// ---- rows ----
+
+/* A CTA takes rows blockIdx.x, + gridDim.x, ..: while one is coded, the next ones arrive in a ring of shared memory. One
+ * barrier of the CTA a row: behind it every thread holds its units, and the slot is free. */
+template <int T, int TH, int U> DEVICE void rows(const quant_params &p)
+{
+    extern __shared__ __align__(128) char ring[];
+    __shared__ uint64_t full[QUANT_MAX_STAGES];
+    __shared__ float part[2][TH / 32];
+    const uint32_t bytes = (uint32_t)(p.k * type<T>::BYTES), slot = (bytes + 127) & ~127u, slots = shared_address(ring), bars = shared_address(full);
+    const int stages = p.stages, k = (int)p.k;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < stages; i++) barrier_init(bars + 8 * i, 1);
+        barrier_init_done();
+    }
+    __syncthreads();
+    chain_wait();
+    chain_launch();
+    if (threadIdx.x == 0)
+        for (int i = 0; i < stages; i++) {
+            const int64_t row = blockIdx.x + (int64_t)i * gridDim.x;
+            if (row >= p.m) break;
+            barrier_expect(bars + 8 * i, bytes);
+            bulk_load(slots + i * slot, p.x + row * p.ldx * type<T>::BYTES, bytes, bars + 8 * i);
+        }
+    const float ub = p.given ? 0 : bound_of(p);
+    int stage = 0, turn = 0, parity = 0;
+    for (int64_t row = blockIdx.x; row < p.m; row += gridDim.x) {
+        unit<T> u[U];
+        barrier_wait(bars + 8 * stage, turn);
+        uint32_t m = amax_start();
+#pragma unroll
+        for (int i = 0; i < U; i++) {
+            const int col = (i * TH + threadIdx.x) * UNIT;
+            u[i] = load_unit_shared<T>(slots + stage * slot + col * type<T>::BYTES, k - col);
+            m = amax_of(u[i], m);
+        }
+        float a = warp_max(amax_end<T>(m));
+        if (threadIdx.x % 32 == 0) part[parity][threadIdx.x / 32] = a;
+        __syncthreads();
+        const int64_t next = row + (int64_t)stages * gridDim.x;
+        if (threadIdx.x == 0 && next < p.m) {
+            barrier_expect(bars + 8 * stage, bytes);
+            bulk_load(slots + stage * slot, p.x + next * p.ldx * type<T>::BYTES, bytes, bars + 8 * stage);
+        }
+#pragma unroll
+        for (int i = 0; i < TH / 32; i++) a = fmaxf(a, part[parity][i]);
+        coder c;
+        int how;
+        if (p.given) {
+            c = divide_by(p.scale[row * p.scale_row]);
+            how = way_of(0, c);
+        } else {
+            const float s = coder_of(p.eps, a, ub, &c);
+            how = way_of(p.eps, c);
+            if (threadIdx.x == 0) p.scale[row * p.scale_row] = s;
+        }
+#pragma unroll
+        for (int i = 0; i < U; i++) {
+            const int col = (i * TH + threadIdx.x) * UNIT;
+            uint32_t codes[4];
+            encode(u[i], c, how, codes);
+            store_codes(p.y + row * p.ldy + col, codes, k - col, true);
+        }
+        parity ^= 1;
+        if (++stage == stages) stage = 0, turn ^= 1;
+    }
+}
+#define X(TH, U)                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(TH) quant_rows_f32_##TH##x##U(const __grid_constant__ quant_params p) { rows<F32, TH, U>(p); } \
+    extern "C" __global__ void __launch_bounds__(TH) quant_rows_bf16_##TH##x##U(const __grid_constant__ quant_params p) { rows<BF16, TH, U>(p); }
+QUANT_ROWS_KERNELS(X)
+#undef X
 
 // ---- small ----
 
