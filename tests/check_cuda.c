@@ -208,6 +208,7 @@ oct_status ck_gpu_run(ck_case *c, const oct_row *row, const void *args, void *mo
     /* Host memory is refused before anything runs, unless nothing is read. */
     oct_status s = oct_op_run_row(c->op->op, row, moved_args, full, 0);
     if (s != OCT_OK && s != OCT_E_DEVICE && s != OCT_E_ALIGN) return s;
+    s = OCT_OK;
     move_pointers(c, &all, moved_args, args_size);
     if (c->threads) {
         void *exec = capture(c, row, moved_args, full, stream, &s);

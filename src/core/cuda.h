@@ -7,10 +7,11 @@
  *   src/<op>/<op>_<suffix>sm90.cu extern "C" __global__ void __launch_bounds__(..) name(const __grid_constant__ params p)
  *   src/<op>/<op>_<suffix>sm90.c  fits and run: choose a kernel, fill in the struct, oct_cuda_launch
  *
- * Rules of every kernel: griddepcontrol.wait before the first access to memory that an earlier op may write or read (only
- * with on.flags & OCT_ON_CHAIN is there anything to wait for); griddepcontrol.launch_dependents after that wait, never
- * before it, so that at most one predecessor is still in flight. What octavo.h calls weights may be read before the wait
- * when OCT_ON_CHAIN is set, and only then: the kernel is told by its params. */
+ * Rules of every kernel: griddepcontrol.wait, in every thread that touches memory, before the first access to memory that an
+ * earlier op may write or read (only with on.flags & OCT_ON_CHAIN is there anything to wait for). It returns when the op
+ * before has ended, which waited in turn. griddepcontrol.launch_dependents may stand anywhere, in front of the wait too:
+ * it only says that the next op's CTAs may come in beside this one's. What octavo.h calls weights may be read before the
+ * wait when OCT_ON_CHAIN is set, and only then: the kernel is told by its params. */
 #ifndef OCTAVO_CORE_CUDA_H
 #define OCTAVO_CORE_CUDA_H
 #include "core/core.h"

@@ -3,26 +3,21 @@
 #include "core/cuda.h"
 #include "core/kernel.h"
 #ifdef OCT_TUNE
-#include <stdio.h>
 #include <stdlib.h>
 #endif
 
 /* Kernels by number: f32, then bf16. */
 #define S(TH, U, OCC_F32, OCC_BF16) "quant_scope_f32_" #TH "x" #U, "quant_scope_bf16_" #TH "x" #U,
-#define R(TH, U) "quant_rows_f32_" #TH "x" #U, "quant_rows_bf16_" #TH "x" #U,
-OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(S) QUANT_ROWS_KERNELS(R) "quant_cluster_f32", "quant_cluster_bf16", "quant_small_f32",
-                "quant_small_bf16", "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32", "quant_large_codes_bf16",
+OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(S) "quant_cluster_f32", "quant_cluster_bf16", "quant_small_f32",
+                "quant_small_bf16", "quant_small2_f32", "quant_small2_bf16", "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32", "quant_large_codes_bf16",
                 "quant_loop_f32", "quant_loop_bf16");
 #undef S
-#undef R
 #define S(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U, SCOPE_BF16_##TH##x##U,
-#define R(TH, U) ROWS_##TH##x##U, ROWS_BF16_##TH##x##U,
 enum {
-    QUANT_SCOPE_KERNELS(S) QUANT_ROWS_KERNELS(R) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES,
+    QUANT_SCOPE_KERNELS(S) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, SMALL2, SMALL2_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES,
     LARGE_CODES_BF16, LOOP
 };
 #undef S
-#undef R
 
 typedef struct plan {
     quant_params p;
@@ -32,12 +27,18 @@ typedef struct plan {
 
 static int aligned(const void *p, int64_t stride, int64_t elem) { return (uintptr_t)p % 16 == 0 && stride * elem % 16 == 0; }
 
-static void plan_large(plan *l, int32_t sms)
+enum { KEEP = 24 << 20 }; /* bytes of the matrix that stay in L2 between the passes */
+static void plan_large(plan *l, int32_t sms, int bf16)
 {
     quant_params *p = &l->p;
-    p->bk = oct_cdiv(p->k, QUANT_LARGE_THREADS * 16);
-    l->ctas = oct_max(1, oct_min(oct_min(2 * sms, QUANT_LARGE_PARTS), p->m * p->bk));
-    p->parts = (int32_t)l->ctas;
+    const int64_t elem = bf16 ? 2 : 4, chunk = QUANT_LARGE_THREADS * 16;
+    p->across = oct_cdiv(p->k, chunk);
+    l->ctas = oct_max(1, p->m * p->across);
+    p->parts = (int32_t)oct_min(oct_min(2 * sms, QUANT_LARGE_PARTS), l->ctas);
+    p->keep = oct_max(0, l->ctas - KEEP / (chunk * elem));
+#ifdef OCT_TUNE
+    if (getenv("KEEP")) p->keep = oct_max(0, l->ctas - (atol(getenv("KEEP")) << 20) / (chunk * elem));
+#endif
     l->kernel = LARGE_CODES;
     l->threads = QUANT_LARGE_THREADS;
     l->two = !p->given;
@@ -80,26 +81,17 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         p->units = (int32_t)(p->cols * p->lanes);
         l->kernel = SMALL;
         l->threads = QUANT_SMALL_THREADS;
-        l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS * QUANT_SMALL_UNITS);
-        return;
-    }
-    if (p->scopes == 1 && a->scaling == OCT_SCALE_TENSOR && all > QUANT_SCOPE_UNITS * (p->given ? 1 : QUANT_MAX_CLUSTER)) {
-        plan_large(l, sms);
-        return;
-    }
+        l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS);
 #ifdef OCT_TUNE
-    /* ROWS=threads,units,ctas,stages */
-    const char *e = getenv("ROWS");
-    int th, u, ctas, st;
-    if (e && a->scaling == OCT_SCALE_ROW && p->wide && a->k * elem % 16 == 0 && sscanf(e, "%d,%d,%d,%d", &th, &u, &ctas, &st) == 4 && a->k <= th * u * 16) {
-#define X(TH, U) if (th == TH && u == U) l->kernel = ROWS_##TH##x##U;
-        QUANT_ROWS_KERNELS(X)
-#undef X
-        l->threads = th; l->ctas = oct_min(a->m, (int64_t)sms * ctas); p->stages = st;
-        l->smem = (int)(st * ((a->k * elem + 127) / 128 * 128));
+        if (getenv("SMALL2")) l->kernel = SMALL2, l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS * 2);
+#endif
         return;
     }
-#endif
+    if (p->scopes == 1 && a->scaling == OCT_SCALE_TENSOR && all > QUANT_SCOPE_UNITS * (p->given ? 1 : QUANT_MAX_CLUSTER) &&
+        oct_mul(p->m, oct_cdiv(p->k, QUANT_LARGE_THREADS * 16)) <= INT32_MAX) {
+        plan_large(l, sms, a->x_dtype == OCT_BF16);
+        return;
+    }
     if (all > 0 && all <= QUANT_SCOPE_UNITS * QUANT_MAX_CLUSTER && p->scopes < INT32_MAX / QUANT_MAX_CLUSTER) {
         while (QUANT_SCOPE_UNITS * l->cluster < all) l->cluster *= 2;
         l->ctas = p->scopes * l->cluster;
@@ -133,8 +125,12 @@ oct_status oct_quant_sm90(const oct_quant_args *a)
     plan_of(a, d->sms, &l);
     const int32_t bf16 = a->x_dtype == OCT_BF16;
     oct_cuda_launch_t go = { .op = "quant", .m = a->m, .k = a->k, .x = l.ctas, .threads = l.threads, .cluster = l.cluster, .smem = l.smem, .params = &l.p };
-    if (l.two) OCT_TRY(oct_cuda_launch(&a->on, &oct_module_quant_sm90, LARGE_MAX + bf16, &go));
     oct_on on = a->on;
-    if (l.two) on.flags |= OCT_ON_CHAIN; /* behind a kernel of ours */
+    if (l.two) {
+        oct_cuda_launch_t before = go;
+        before.x = l.p.parts;
+        OCT_TRY(oct_cuda_launch(&a->on, &oct_module_quant_sm90, LARGE_MAX + bf16, &before));
+        on.flags |= OCT_ON_CHAIN; /* behind a kernel of ours */
+    }
     return oct_cuda_launch(&on, &oct_module_quant_sm90, l.kernel + bf16, &go);
 }

@@ -3,7 +3,7 @@
 //   small  scopes of one row and at most 512 columns: 1 to 32 neighbouring threads each
 //   large  one scope over many CTAs: maxima, then codes, whose reads find the end of the matrix in L2
 //   loop   whatever the others leave: a CTA a scope, two passes over it
-#include "isa/sm90/ring.cuh"
+#include "isa/sm90/num.cuh"
 #include "quant/quant_sm90.h"
 
 DEVICE float bound_of(const quant_params &p) { return p.ub ? *p.ub : __int_as_float(0x7f800000); }
@@ -18,19 +18,6 @@ DEVICE int coder_for(const quant_params &p, float amax, float *scale, bool first
     const float s = coder_of(p.eps, amax, bound_of(p), c);
     if (first) *scale = s;
     return way_of(p.eps, *c);
-}
-
-/* The largest of all threads; every thread gets it. */
-template <int TH> DEVICE float cta_max(float a)
-{
-    __shared__ float part[TH / 32];
-    a = warp_max(a);
-    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = a;
-    __syncthreads();
-    a = part[0];
-#pragma unroll
-    for (int i = 1; i < TH / 32; i++) a = fmaxf(a, part[i]);
-    return a;
 }
 
 // ---- scope ----
@@ -69,8 +56,9 @@ template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_para
         __syncthreads();
         asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
     }
+    if (!CLUSTER) chain_launch();
     chain_wait();
-    chain_launch();
+    if (CLUSTER) chain_launch();
     const uint32_t s = blockIdx.x / size, row = p.cols == 1 ? s : s / (uint32_t)p.cols, col = s - row * (uint32_t)p.cols;
     const int64_t i0 = row * p.bm, j0 = col * p.bk;
     const int rows = (int)min(p.bm, p.m - i0), columns = (int)min(p.bk, p.k - j0);
@@ -114,87 +102,12 @@ QUANT_SCOPE_KERNELS(X)
 extern "C" __global__ void __launch_bounds__(512, 1) quant_cluster_f32(const __grid_constant__ quant_params p) { scope<F32, 512, 4, true>(p); }
 extern "C" __global__ void __launch_bounds__(512, 2) quant_cluster_bf16(const __grid_constant__ quant_params p) { scope<BF16, 512, 4, true>(p); }
 
-// ---- rows ----
-
-/* A CTA takes rows blockIdx.x, + gridDim.x, ..: while one is coded, the next ones arrive in a ring of shared memory. One
- * barrier of the CTA a row: behind it every thread holds its units, and the slot is free. */
-template <int T, int TH, int U> DEVICE void rows(const quant_params &p)
-{
-    extern __shared__ __align__(128) char ring[];
-    __shared__ uint64_t full[QUANT_MAX_STAGES];
-    __shared__ float part[2][TH / 32];
-    const uint32_t bytes = (uint32_t)(p.k * type<T>::BYTES), slot = (bytes + 127) & ~127u, slots = shared_address(ring), bars = shared_address(full);
-    const int stages = p.stages, k = (int)p.k;
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < stages; i++) barrier_init(bars + 8 * i, 1);
-        barrier_init_done();
-    }
-    __syncthreads();
-    chain_wait();
-    chain_launch();
-    if (threadIdx.x == 0)
-        for (int i = 0; i < stages; i++) {
-            const int64_t row = blockIdx.x + (int64_t)i * gridDim.x;
-            if (row >= p.m) break;
-            barrier_expect(bars + 8 * i, bytes);
-            bulk_load(slots + i * slot, p.x + row * p.ldx * type<T>::BYTES, bytes, bars + 8 * i);
-        }
-    const float ub = p.given ? 0 : bound_of(p);
-    int stage = 0, turn = 0, parity = 0;
-    for (int64_t row = blockIdx.x; row < p.m; row += gridDim.x) {
-        unit<T> u[U];
-        barrier_wait(bars + 8 * stage, turn);
-        uint32_t m = amax_start();
-#pragma unroll
-        for (int i = 0; i < U; i++) {
-            const int col = (i * TH + threadIdx.x) * UNIT;
-            u[i] = load_unit_shared<T>(slots + stage * slot + col * type<T>::BYTES, k - col);
-            m = amax_of(u[i], m);
-        }
-        float a = warp_max(amax_end<T>(m));
-        if (threadIdx.x % 32 == 0) part[parity][threadIdx.x / 32] = a;
-        __syncthreads();
-        const int64_t next = row + (int64_t)stages * gridDim.x;
-        if (threadIdx.x == 0 && next < p.m) {
-            barrier_expect(bars + 8 * stage, bytes);
-            bulk_load(slots + stage * slot, p.x + next * p.ldx * type<T>::BYTES, bytes, bars + 8 * stage);
-        }
-#pragma unroll
-        for (int i = 0; i < TH / 32; i++) a = fmaxf(a, part[parity][i]);
-        coder c;
-        int how;
-        if (p.given) {
-            c = divide_by(p.scale[row * p.scale_row]);
-            how = way_of(0, c);
-        } else {
-            const float s = coder_of(p.eps, a, ub, &c);
-            how = way_of(p.eps, c);
-            if (threadIdx.x == 0) p.scale[row * p.scale_row] = s;
-        }
-#pragma unroll
-        for (int i = 0; i < U; i++) {
-            const int col = (i * TH + threadIdx.x) * UNIT;
-            uint32_t codes[4];
-            encode(u[i], c, how, codes);
-            store_codes(p.y + row * p.ldy + col, codes, k - col, true);
-        }
-        parity ^= 1;
-        if (++stage == stages) stage = 0, turn ^= 1;
-    }
-}
-#define X(TH, U)                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(TH) quant_rows_f32_##TH##x##U(const __grid_constant__ quant_params p) { rows<F32, TH, U>(p); } \
-    extern "C" __global__ void __launch_bounds__(TH) quant_rows_bf16_##TH##x##U(const __grid_constant__ quant_params p) { rows<BF16, TH, U>(p); }
-QUANT_ROWS_KERNELS(X)
-#undef X
-
 // ---- small ----
 
-template <int T> DEVICE void small(const quant_params &p)
+template <int T, int U> DEVICE void small(const quant_params &p)
 {
-    enum { U = QUANT_SMALL_UNITS };
-    chain_wait();
     chain_launch();
+    chain_wait();
     const uint32_t lanes = p.lanes, shift = 31 - __clz(lanes);
     unit<T> u[U];
     uint32_t row[U], col[U];
@@ -231,31 +144,58 @@ template <int T> DEVICE void small(const quant_params &p)
         store_codes(p.y + row[i] * p.ldy + col[i] * p.bk + l * UNIT, codes, n[i], p.wide);
     }
 }
-extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 4) quant_small_f32(const __grid_constant__ quant_params p) { small<F32>(p); }
-extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 5) quant_small_bf16(const __grid_constant__ quant_params p) { small<BF16>(p); }
+extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 6) quant_small_f32(const __grid_constant__ quant_params p) { small<F32, 1>(p); }
+extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 8) quant_small_bf16(const __grid_constant__ quant_params p) { small<BF16, 1>(p); }
+extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 4) quant_small2_f32(const __grid_constant__ quant_params p) { small<F32, 2>(p); }
+extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 5) quant_small2_bf16(const __grid_constant__ quant_params p) { small<BF16, 2>(p); }
 
 // ---- large: a matrix, one scope ----
 
-/* Chunks of a row, a unit a thread: CTA i takes chunks i, i + grid, ..; the second pass goes backward. */
+/* Chunks of a row, a unit a thread. The first pass leaves the last chunks in L2, where the second, which goes backward,
+ * finds them: what comes before is read as evict-first. */
+struct chunk { int64_t row, col; };
+DEVICE chunk chunk_of(const quant_params &p, int64_t i)
+{
+    const int64_t row = p.m == 1 ? 0 : i / p.across;
+    return { row, (i - row * p.across) * (QUANT_LARGE_THREADS * UNIT) + threadIdx.x * UNIT };
+}
+DEVICE int left_of(const quant_params &p, chunk c) { return (int)max(min(p.k - c.col, (int64_t)UNIT), (int64_t)0); }
+
 template <int T> DEVICE void large_max(const quant_params &p)
 {
-    chain_wait();
-    chain_launch();
-    const int64_t across = p.bk, chunks = p.m * across; // bk: chunks of a row
+    enum { U = 4 };
+    const int64_t chunks = p.m * p.across;
+    const uint64_t first = policy_evict_first(), last = policy_evict_last();
     uint32_t m = amax_start();
-#pragma unroll 4
-    for (int64_t i = blockIdx.x; i < chunks; i += gridDim.x) {
-        const int64_t row = across == 1 ? i : p.m == 1 ? 0 : i / across, col = ((i - row * across) * QUANT_LARGE_THREADS + threadIdx.x) * UNIT;
-        m = amax_of(load_unit<T>(p.x + (row * p.ldx + col) * type<T>::BYTES, (int)max(min(p.k - col, (int64_t)UNIT), (int64_t)0), p.wide), m);
+    chain_launch();
+    chain_wait();
+    int64_t i = blockIdx.x;
+    if (p.m == 1 && p.wide) /* whole chunks, several at a time in flight */
+        for (; i + (U - 1) * (int64_t)gridDim.x < p.k / (QUANT_LARGE_THREADS * UNIT); i += U * (int64_t)gridDim.x) {
+            unit<T> u[U];
+#pragma unroll
+            for (int j = 0; j < U; j++) {
+                const int64_t at = i + j * (int64_t)gridDim.x;
+                u[j] = load_whole<T>(p.x + (at * (QUANT_LARGE_THREADS * UNIT) + threadIdx.x * UNIT) * type<T>::BYTES, at < p.keep ? first : last);
+            }
+#pragma unroll
+            for (int j = 0; j < U; j++) m = amax_of(u[j], m);
+        }
+    for (; i < chunks; i += gridDim.x) {
+        const chunk c = chunk_of(p, i);
+        m = amax_of(load_unit<T>(p.x + (c.row * p.ldx + c.col) * type<T>::BYTES, left_of(p, c), p.wide), m);
     }
     const float a = cta_max<QUANT_LARGE_THREADS>(amax_end<T>(m));
     if (threadIdx.x == 0) p.partial[blockIdx.x] = a;
 }
+
 template <int T> DEVICE void large_codes(const quant_params &p)
 {
-    chain_wait();
     chain_launch();
-    const int64_t across = p.bk, chunks = p.m * across;
+    chain_wait();
+    const chunk at = chunk_of(p, p.m * p.across - 1 - blockIdx.x);
+    const int n = left_of(p, at);
+    const unit<T> u = load_unit<T>(p.x + (at.row * p.ldx + at.col) * type<T>::BYTES, n, p.wide);
     float a = 0;
     if (!p.given) {
         for (int i = threadIdx.x; i < p.parts; i += QUANT_LARGE_THREADS) a = fmaxf(a, p.partial[i]);
@@ -263,28 +203,24 @@ template <int T> DEVICE void large_codes(const quant_params &p)
     }
     coder c;
     const int how = coder_for(p, a, p.scale, blockIdx.x == 0 && threadIdx.x == 0, &c);
-#pragma unroll 2
-    for (int64_t i = chunks - 1 - blockIdx.x; i >= 0; i -= gridDim.x) {
-        const int64_t row = across == 1 ? i : p.m == 1 ? 0 : i / across, col = ((i - row * across) * QUANT_LARGE_THREADS + threadIdx.x) * UNIT;
-        const int n = (int)max(min(p.k - col, (int64_t)UNIT), (int64_t)0);
-        const unit<T> u = load_unit<T>(p.x + (row * p.ldx + col) * type<T>::BYTES, n, p.wide);
-        uint32_t codes[4];
-        encode(u, c, how, codes);
-        store_codes(p.y + row * p.ldy + col, codes, n, p.wide);
-    }
+    uint32_t codes[4];
+    encode(u, c, how, codes);
+    store_codes(p.y + at.row * p.ldy + at.col, codes, n, p.wide);
 }
-#define LARGE(name, T)                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_large_max_##name(const __grid_constant__ quant_params p) { large_max<T>(p); } \
-    extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_large_codes_##name(const __grid_constant__ quant_params p) { large_codes<T>(p); }
-LARGE(f32, F32)
-LARGE(bf16, BF16)
+#define LARGE(name, T, OCC)                                                                                              \
+    extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_large_max_##name(const __grid_constant__ quant_params p) \
+    { large_max<T>(p); }                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, OCC) quant_large_codes_##name(const __grid_constant__ quant_params p) \
+    { large_codes<T>(p); }
+LARGE(f32, F32, 3)
+LARGE(bf16, BF16, 4)
 
 // ---- loop ----
 
 template <int T> DEVICE void loop(const quant_params &p)
 {
-    chain_wait();
     chain_launch();
+    chain_wait();
     for (int64_t s = blockIdx.x; s < p.scopes; s += gridDim.x) {
         const int64_t r = s / p.cols, cc = s - r * p.cols, i0 = r * p.bm, j0 = cc * p.bk;
         const int64_t rows = min(p.bm, p.m - i0), columns = min(p.bk, p.k - j0);

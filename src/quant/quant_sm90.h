@@ -14,22 +14,19 @@ typedef struct quant_params {
     int64_t cols;                 /* scopes beside each other */
     int64_t scale_row, scale_col; /* where the scale of scope (r, c) lies: r scale_row + c scale_col */
     int64_t scopes;
+    int64_t across, keep;         /* large: chunks of a row; the first chunk that is to stay in L2 */
     uint64_t magic;               /* ceil(2^32 / units): row of a unit in its scope */
     int32_t units;                /* of a scope's row; of the packed matrix's row, a multiple of lanes, for small scopes */
     int32_t lanes;                /* small scopes: threads of one, a power of two */
     int32_t eps, given, wide;     /* rule, SCALE_GIVEN, rows aligned for 16-byte accesses */
-    int32_t stages;               /* rows: slots of the ring */
     int32_t parts;                /* CTAs that found maxima */
 } quant_params;
 
 /* X(threads, units of 16 elements a thread, CTAs an SM for f32, for bf16) */
 #define QUANT_SCOPE_KERNELS(X) X(128, 1, 8, 8) X(256, 1, 6, 8) X(512, 1, 3, 4) X(512, 2, 1, 3) X(512, 4, 1, 2)
-/* X(threads, units a thread): rows of up to 16 times their product elements */
-#define QUANT_ROWS_KERNELS(X) X(128, 1) X(256, 1) X(256, 2) X(512, 1) X(512, 2) X(512, 4) X(1024, 1)
 enum {
-    QUANT_MAX_STAGES = 16,
     QUANT_SCOPE_UNITS = 2048, QUANT_MAX_CLUSTER = 8, /* what a CTA, a cluster can hold */
-    QUANT_SMALL_THREADS = 256, QUANT_SMALL_UNITS = 2, QUANT_SMALL_COLUMNS = 512,
+    QUANT_SMALL_THREADS = 256, QUANT_SMALL_COLUMNS = 512,
     QUANT_LARGE_THREADS = 512, QUANT_LARGE_PARTS = 1024
 };
 #endif

@@ -12,6 +12,22 @@ enum { UNIT = 16 };
 DEVICE void chain_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 DEVICE void chain_launch() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 
+/* ---- The largest of several threads' ---- */
+
+DEVICE float warp_max(float a) { return __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(a))); } /* a >= 0: ordered as integers */
+/* Of a CTA; every thread gets it. A barrier must stand between two calls. */
+template <int TH> DEVICE float cta_max(float a)
+{
+    __shared__ float part[TH / 32];
+    a = warp_max(a);
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = a;
+    __syncthreads();
+    a = part[0];
+#pragma unroll
+    for (int i = 1; i < TH / 32; i++) a = fmaxf(a, part[i]);
+    return a;
+}
+
 /* ---- A unit ---- */
 template <int T> struct unit;
 template <> struct unit<F32> { uint32_t w[16]; };
@@ -28,6 +44,28 @@ DEVICE uint4 load16(const void *p)
 }
 DEVICE uint32_t load_word(const void *p, unit<F32> *) { return *(const uint32_t *)p; }
 DEVICE uint32_t load_word(const void *p, unit<BF16> *) { return *(const uint16_t *)p; }
+
+/* With a word for L2: what is read once should not displace what is read again. */
+DEVICE uint64_t policy_evict_first() { return 0x12f0000000000000ull; }
+DEVICE uint64_t policy_evict_last() { return 0x14f0000000000000ull; }
+DEVICE uint4 load16(const void *p, uint64_t policy)
+{
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p), "l"(policy));
+    return v;
+}
+/* A whole unit, p aligned to 16 bytes. */
+template <int T> DEVICE unit<T> load_whole(const char *p, uint64_t policy)
+{
+    unit<T> u;
+#pragma unroll
+    for (int i = 0; i < UNIT * type<T>::BYTES / 16; i++) {
+        const uint4 v = load16(p + 16 * i, policy);
+        u.w[4 * i] = v.x, u.w[4 * i + 1] = v.y, u.w[4 * i + 2] = v.z, u.w[4 * i + 3] = v.w;
+    }
+    return u;
+}
 
 /* The first n elements from p on; the others are 0. wide: p is aligned to 16 bytes. */
 template <int T> DEVICE unit<T> load_unit(const char *p, int n, bool wide)
@@ -82,9 +120,6 @@ template <int T> DEVICE float amax_end(uint32_t m)
     if (T == F32) return __uint_as_float(m);
     return fmaxf(__uint_as_float(m << 16), __uint_as_float(m & 0xffff0000u));
 }
-/* Of a warp: magnitudes order as integers. */
-DEVICE float warp_max(float a) { return __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(a))); }
-
 /* ---- FP8 ---- */
 
 /* 4 f32 -> 4 f8e4m3fn, nearest even, saturating; NaN gives 0x7F. */
