@@ -105,24 +105,33 @@ static void run(ck_case *c)
 
 static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int64_t m, int64_t k)
 {
-    enum { N = 6 };
     const int32_t y_dtype = scaling ? OCT_F8E4M3FN : OCT_BF16;
-    oct_norm_quant_args a[N];
-    void *args[N], *weight = ck_bench_mem(b, k * 2);
+    const double bytes = (scaling ? 7.0 : 8.0) * (double)(m * k);
+    const int n = ck_bench_sets(b, bytes);
+    oct_norm_quant_args a[CK_BENCH_SETS];
+    void *args[CK_BENCH_SETS], *weight = ck_bench_mem(b, k * 2);
     ck_bench_fill(b, weight, OCT_BF16, k, 1);
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < n; i++) {
         void *x = ck_bench_mem(b, m * k * 2), *residual = ck_bench_mem(b, m * k * 2);
         ck_bench_fill(b, x, OCT_BF16, m * k, 1);
         ck_bench_fill(b, residual, OCT_BF16, m * k, 0.01f);
         a[i] = (oct_norm_quant_args){ .size = sizeof *a, .scaling = scaling, .m = m, .k = k, .x = x, .x_dtype = OCT_BF16, .residual = residual,
                                       .residual_dtype = OCT_BF16, .residual_out = residual, .weight = weight, .weight_dtype = OCT_BF16,
-                                      .eps = 1e-5f, .y = ck_bench_mem(b, m * k * 2), .y_dtype = y_dtype, .scale = ck_bench_mem(b, m * k / 16) };
+                                      .eps = 1e-5f, .y = ck_bench_mem(b, m * k * 2), .y_dtype = y_dtype, .scale = ck_bench_mem(b, m * k / 16 + 64) };
         args[i] = &a[i];
     }
-    ck_time(b, shape, (scaling ? 7.0 : 8.0) * (double)(m * k), 0, N, args);
+    ck_time(b, shape, bytes, 0, n, args);
+    ck_bench_drop(b);
 }
 static void bench(ck_bench *b)
 {
+    if (ck_bench_gpu(b)) {
+        bench_one(b, "residual, row 8192x8192 bf16", OCT_SCALE_ROW, 8192, 8192);
+        bench_one(b, "residual, group 8192x8192 bf16", OCT_SCALE_GROUP, 8192, 8192);
+        bench_one(b, "residual, none 8192x8192 bf16", OCT_SCALE_NONE, 8192, 8192);
+        bench_one(b, "residual, row 16x8192 bf16", OCT_SCALE_ROW, 16, 8192);
+        return;
+    }
     bench_one(b, "residual, row 1024x4096 bf16", OCT_SCALE_ROW, 1024, 4096);
     bench_one(b, "residual, none 1024x4096 bf16", OCT_SCALE_NONE, 1024, 4096);
     bench_one(b, "residual, row 1x576 bf16", OCT_SCALE_ROW, 1, 576);

@@ -165,7 +165,7 @@ template <int T> DEVICE void large_max(const quant_params &p)
 {
     enum { U = 4 };
     const int64_t chunks = p.m * p.across;
-    const uint64_t first = policy_evict_first(), last = policy_evict_last();
+    const uint64_t first = policy_evict_first(), last = policy_normal();
     uint32_t m = amax_start();
     chain_launch();
     chain_wait();

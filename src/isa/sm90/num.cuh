@@ -47,7 +47,7 @@ DEVICE uint32_t load_word(const void *p, unit<BF16> *) { return *(const uint16_t
 
 /* With a word for L2: what is read once should not displace what is read again. */
 DEVICE uint64_t policy_evict_first() { return 0x12f0000000000000ull; }
-DEVICE uint64_t policy_evict_last() { return 0x14f0000000000000ull; }
+DEVICE uint64_t policy_normal() { return 0x1000000000000000ull; }
 DEVICE uint4 load16(const void *p, uint64_t policy)
 {
     uint4 v;

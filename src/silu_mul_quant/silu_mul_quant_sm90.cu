@@ -1,0 +1,90 @@
+// silu_mul_quant_sm90.cu - SwiGLU's product on Hopper.
+//   flat  no scale, or groups of 1 to 32 neighbouring threads: a unit a thread
+//   row   a row in the registers of a CTA
+//   loop  other rows and groups
+#include "isa/sm90/rows.cuh"
+#include "silu_mul_quant/silu_mul_quant_sm90.h"
+
+DEVICE float max_nan(float a, float b) { float r; asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
+
+/* gate / (1 + exp(-gate)) up. e = exp(-|gate|) = 2^t (1 + ln 2 d), where t is -|gate| log2(e) rounded and d what the
+ * rounding left out; ex2.approx errs by 2^-22.5. The sigmoid is 1 / (1 + e), or e / (1 + e) for a negative gate. A gate of
+ * -infinity becomes the lowest finite number: times 0 that is -0, not NaN. */
+DEVICE float silu_mul(float gate, float up)
+{
+    const float x = fmaxf(-fabsf(gate), -200.0f), t = x * 0x1.715476p0f;
+    float e, r;
+    asm("ex2.approx.f32 %0, %1;" : "=f"(e) : "f"(t));
+    const float d = fmaf(x, 0x1.4ae0cp-26f, fmaf(x, 0x1.715476p0f, -t));
+    e = fmaf(e * d, 0x1.62e43p-1f, e);
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.0f + e));
+    const float sigmoid = gate < 0 ? e * r : r;
+    return max_nan(gate, -0x1.fffffep127f) * sigmoid * up;
+}
+
+template <int T> DEVICE void silu_unit(const unit<T> &gate, const unit<T> &up, float *v)
+{
+#pragma unroll
+    for (int i = 0; i < UNIT; i++) v[i] = silu_mul(element(gate, i), element(up, i));
+}
+template <int T> DEVICE unit<T> load_at(const char *p, int64_t ld, int64_t row, int64_t col, int n, bool wide)
+{
+    return load_unit<T>(p + (row * ld + col) * type<T>::BYTES, n, wide);
+}
+
+template <int T> DEVICE void flat(const silu_params &p)
+{
+    chain_launch();
+    chain_wait();
+    const int64_t t = (int64_t)blockIdx.x * SILU_FLAT_THREADS + threadIdx.x;
+    const int64_t row = (p.m * p.units >> 32) ? t / p.units : (int64_t)((uint32_t)t / (uint32_t)p.units);
+    int64_t col = (t - row * p.units) * UNIT;
+    int n = (int)max(min(p.k - col, (int64_t)UNIT), (int64_t)0);
+    if (row >= p.m) n = 0;
+    float v[UNIT];
+    silu_unit(load_at<T>(p.gate, p.ld_gate, row, col, n, p.wide), load_at<T>(p.up, p.ld_up, row, col, n, p.wide), v);
+    if (p.out.scaling == ROWS_NONE) store_values(p.out, row, col, v, n);
+    else store_group(p.out, row, col, v, rows_bound(p.out), n, n > 0);
+}
+extern "C" __global__ void __launch_bounds__(SILU_FLAT_THREADS, 4) silu_flat_f32(const __grid_constant__ silu_params p) { flat<F32>(p); }
+extern "C" __global__ void __launch_bounds__(SILU_FLAT_THREADS, 5) silu_flat_bf16(const __grid_constant__ silu_params p) { flat<BF16>(p); }
+
+template <int T, int TH, int U> DEVICE void row_in_registers(const silu_params &p)
+{
+    chain_launch();
+    chain_wait();
+    const int64_t row = blockIdx.x;
+    float v[U][UNIT], a = 0, scale;
+    const float ub = rows_bound(p.out);
+#pragma unroll
+    for (int i = 0; i < U; i++) {
+        const int col = (i * TH + threadIdx.x) * UNIT, n = (int)p.k - col;
+        silu_unit(load_at<T>(p.gate, p.ld_gate, row, col, n, p.wide), load_at<T>(p.up, p.ld_up, row, col, n, p.wide), v[i]);
+        a = fmaxf(a, amax_of_values(v[i]));
+    }
+    a = cta_max<TH>(a);
+    const float factor = factor_of(p.out, a, ub, &scale);
+    if (threadIdx.x == 0) p.out.scale[row] = scale;
+#pragma unroll
+    for (int i = 0; i < U; i++) {
+        const int col = (i * TH + threadIdx.x) * UNIT;
+        store_as_codes(p.out, row, col, v[i], factor, (int)p.k - col);
+    }
+}
+#define X(TH, U, OCC_F32, OCC_BF16)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(TH, OCC_F32) silu_row_f32_##TH##x##U(const __grid_constant__ silu_params p)  \
+    { row_in_registers<F32, TH, U>(p); }                                                                                  \
+    extern "C" __global__ void __launch_bounds__(TH, OCC_BF16) silu_row_bf16_##TH##x##U(const __grid_constant__ silu_params p) \
+    { row_in_registers<BF16, TH, U>(p); }
+SILU_ROW_KERNELS(X)
+#undef X
+
+extern "C" __global__ void __launch_bounds__(SILU_LOOP_THREADS, 2) silu_loop(const __grid_constant__ silu_params p)
+{
+    chain_launch();
+    chain_wait();
+    const int64_t row = blockIdx.x;
+    write_row_in_loops<SILU_LOOP_THREADS>(p.out, row, p.k, [&](int64_t j) {
+        return silu_mul(load_value(p.gate, p.bf16, row * p.ld_gate + j), load_value(p.up, p.bf16, row * p.ld_up + j));
+    });
+}
