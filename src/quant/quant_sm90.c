@@ -9,12 +9,12 @@
 /* Kernels by number: f32, then bf16. */
 #define S(TH, U, OCC_F32, OCC_BF16) "quant_scope_f32_" #TH "x" #U, "quant_scope_bf16_" #TH "x" #U,
 OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(S) "quant_cluster_f32", "quant_cluster_bf16", "quant_small_f32",
-                "quant_small_bf16", "quant_small2_f32", "quant_small2_bf16", "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32", "quant_large_codes_bf16",
+                "quant_small_bf16", "quant_tile_f32", "quant_tile_bf16", "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32", "quant_large_codes_bf16",
                 "quant_loop_f32", "quant_loop_bf16");
 #undef S
 #define S(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U, SCOPE_BF16_##TH##x##U,
 enum {
-    QUANT_SCOPE_KERNELS(S) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, SMALL2, SMALL2_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES,
+    QUANT_SCOPE_KERNELS(S) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, TILE, TILE_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES,
     LARGE_CODES_BF16, LOOP
 };
 #undef S
@@ -34,7 +34,7 @@ static void plan_large(plan *l, int32_t sms, int bf16)
     const int64_t elem = bf16 ? 2 : 4, chunk = QUANT_LARGE_THREADS * 16;
     p->across = oct_cdiv(p->k, chunk);
     l->ctas = oct_max(1, p->m * p->across);
-    p->parts = (int32_t)oct_min(oct_min(2 * sms, QUANT_LARGE_PARTS), l->ctas);
+    p->parts = (int32_t)oct_min(oct_min((bf16 ? 4 : 2) * sms, QUANT_LARGE_PARTS), l->ctas);
     p->keep = oct_max(0, l->ctas - KEEP / (chunk * elem));
 #ifdef OCT_TUNE
     if (getenv("KEEP")) p->keep = oct_max(0, l->ctas - (atol(getenv("KEEP")) << 20) / (chunk * elem));
@@ -55,7 +55,7 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
     quant_params *p = &l->p;
     p->scale_row = 1; /* of ROW */
     if (a->scaling == OCT_SCALE_TENSOR) {
-        if (a->m && a->ldx == a->k && a->ldy == a->k) { /* packed: one long row */
+        if (!a->m || (a->ldx == a->k && a->ldy == a->k)) { /* packed: one long row */
             p->k = p->bk = a->m * a->k;
             p->m = 1;
         } else p->bm = oct_max(a->m, 1);
@@ -82,9 +82,15 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         l->kernel = SMALL;
         l->threads = QUANT_SMALL_THREADS;
         l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS);
+        p->across = oct_cdiv(p->k, QUANT_SMALL_COLUMNS);
+        const int64_t tiles = oct_mul(p->across, oct_cdiv(p->m, 8));
+        if (a->scaling == OCT_SCALE_GROUP && p->bk == 16 * p->lanes && p->k >= QUANT_SMALL_COLUMNS && p->k <= INT32_MAX && tiles <= INT32_MAX && p->m >= 8) {
+            l->kernel = TILE;
+            l->ctas = tiles;
 #ifdef OCT_TUNE
-        if (getenv("SMALL2")) l->kernel = SMALL2, l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS * 2);
+            if (getenv("NOTILE")) l->kernel = SMALL, l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS);
 #endif
+        }
         return;
     }
     if (p->scopes == 1 && a->scaling == OCT_SCALE_TENSOR && all > QUANT_SCOPE_UNITS * (p->given ? 1 : QUANT_MAX_CLUSTER) &&

@@ -1,9 +1,9 @@
 // quant_sm90.cu - FP8 quantization on Hopper, in four shapes of work:
 //   scope  a scope held in the registers of a CTA, or of a cluster: read once, written once
-//   small  scopes of one row and at most 512 columns: 1 to 32 neighbouring threads each
+//   small  scopes of one row and at most 512 columns: 1 to 32 neighbouring threads each (tile: in a layout that suits wide rows)
 //   large  one scope over many CTAs: maxima, then codes, whose reads find the end of the matrix in L2
 //   loop   whatever the others leave: a CTA a scope, two passes over it
-#include "isa/sm90/num.cuh"
+#include "isa/sm90/cluster.cuh"
 #include "quant/quant_sm90.h"
 
 DEVICE float bound_of(const quant_params &p) { return p.ub ? *p.ub : __int_as_float(0x7f800000); }
@@ -22,40 +22,11 @@ DEVICE int coder_for(const quant_params &p, float amax, float *scale, bool first
 
 // ---- scope ----
 
-DEVICE uint32_t cluster_rank() { uint32_t r; asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
-DEVICE uint32_t cluster_size() { uint32_t r; asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(r)); return r; }
-
-/* The largest of a cluster: every CTA sends its own to all, counted by bytes on a barrier. */
-DEVICE float cluster_max(float a, uint32_t rank, uint32_t size, uint32_t bar, float *all)
-{
-    asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); // the others' barriers are set up
-    if (threadIdx.x < size) {
-        uint32_t to, to_bar, slot = (uint32_t)__cvta_generic_to_shared(all + rank);
-        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(slot), "r"(threadIdx.x));
-        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to_bar) : "r"(bar), "r"(threadIdx.x));
-        asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(to), "f"(a), "r"(to_bar) : "memory");
-    }
-    asm volatile("{\n.reg .pred P;\nWAIT:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 P, [%0], 0, 0x989680;\n"
-                 "@P bra DONE;\nbra WAIT;\nDONE:\n}" ::"r"(bar) : "memory");
-    for (uint32_t i = 0; i < size; i++) a = fmaxf(a, all[i]);
-    return a;
-}
-
 template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_params &p)
 {
-    __shared__ float all[QUANT_MAX_CLUSTER];
-    __shared__ uint64_t barrier;
+    __shared__ exchange shared;
     const uint32_t rank = CLUSTER ? cluster_rank() : 0, size = CLUSTER ? cluster_size() : 1;
-    const uint32_t bar = (uint32_t)__cvta_generic_to_shared(&barrier);
-    if (CLUSTER) {
-        if (threadIdx.x == 0) {
-            asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(bar));
-            asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-            asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(4 * size) : "memory");
-        }
-        __syncthreads();
-        asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
-    }
+    if (CLUSTER) exchange_open(&shared, size);
     if (!CLUSTER) chain_launch();
     chain_wait();
     if (CLUSTER) chain_launch();
@@ -80,9 +51,9 @@ template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_para
 #pragma unroll
         for (int i = 0; i < U; i++) m = amax_of(u[i], m);
         amax = cta_max<TH>(amax_end<T>(m));
-        if (CLUSTER) amax = cluster_max(amax, rank, size, bar, all);
+        if (CLUSTER) amax = exchange_max(&shared, amax, rank, size);
     } else if (CLUSTER)
-        asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+        exchange_skip();
     coder c;
     const int how = coder_for(p, amax, scale, threadIdx.x == 0 && rank == 0, &c);
 #pragma unroll
@@ -104,50 +75,74 @@ extern "C" __global__ void __launch_bounds__(512, 2) quant_cluster_bf16(const __
 
 // ---- small ----
 
-template <int T, int U> DEVICE void small(const quant_params &p)
+/* A unit of a scope of `lanes` neighbouring threads; returns the scope's scale. */
+template <int T> DEVICE float small_unit(const quant_params &p, const unit<T> &u, float ub, float given, uint8_t *y, int n)
+{
+    coder c;
+    float s = given;
+    int how;
+    if (p.given) {
+        c = divide_by(given);
+        how = way_of(0, c);
+    } else {
+        float a = amax_end<T>(amax_of(u, amax_start()));
+        for (int d = p.lanes / 2; d; d /= 2) a = fmaxf(a, __shfl_xor_sync(~0u, a, d));
+        s = coder_of(p.eps, a, ub, &c);
+        how = way_of(p.eps, c);
+    }
+    uint32_t codes[4];
+    encode(u, c, how, codes);
+    store_codes(y, codes, n, p.wide);
+    return s;
+}
+
+/* Any shape: threads lie along the rows, one after another. */
+template <int T> DEVICE void small(const quant_params &p)
 {
     chain_launch();
     chain_wait();
-    const uint32_t lanes = p.lanes, shift = 31 - __clz(lanes);
-    unit<T> u[U];
-    uint32_t row[U], col[U];
-    int n[U];
-#pragma unroll
-    for (int i = 0; i < U; i++) {
-        const uint32_t t = (blockIdx.x * U + i) * QUANT_SMALL_THREADS + threadIdx.x;
-        row[i] = t / (uint32_t)p.units;
-        col[i] = (t - row[i] * p.units) >> shift;
-        const int64_t left = min(p.bk, p.k - col[i] * p.bk) - (t & (lanes - 1)) * UNIT;
-        n[i] = row[i] < p.m ? (int)min(left, (int64_t)UNIT) : 0;
-        u[i] = load_unit<T>(p.x + (row[i] * p.ldx + col[i] * p.bk + (t & (lanes - 1)) * UNIT) * type<T>::BYTES, n[i], p.wide);
-    }
-    const float ub = p.given ? 0 : bound_of(p);
-#pragma unroll
-    for (int i = 0; i < U; i++) {
-        const uint32_t l = threadIdx.x & (lanes - 1);
-        float *scale = p.scale + row[i] * p.scale_row + col[i] * p.scale_col;
-        coder c;
-        int how;
-        const bool there = row[i] < p.m && col[i] < p.cols;
-        if (p.given) {
-            c = divide_by(there ? *scale : 1.0f);
-            how = way_of(0, c);
-        } else {
-            float a = amax_end<T>(amax_of(u[i], amax_start()));
-            for (uint32_t d = lanes / 2; d; d /= 2) a = fmaxf(a, __shfl_xor_sync(~0u, a, d));
-            const float s = coder_of(p.eps, a, ub, &c);
-            how = way_of(p.eps, c);
-            if (l == 0 && there) *scale = s;
-        }
-        uint32_t codes[4];
-        encode(u[i], c, how, codes);
-        store_codes(p.y + row[i] * p.ldy + col[i] * p.bk + l * UNIT, codes, n[i], p.wide);
-    }
+    const uint32_t lanes = p.lanes, t = blockIdx.x * QUANT_SMALL_THREADS + threadIdx.x, l = t & (lanes - 1);
+    const uint32_t row = t / (uint32_t)p.units, col = (t - row * p.units) / lanes;
+    const int64_t j = col * p.bk + l * UNIT, left = min(p.bk, p.k - col * p.bk) - l * UNIT;
+    const bool there = row < p.m && col < p.cols;
+    const int n = there ? (int)min(left, (int64_t)UNIT) : 0;
+    float *scale = p.scale + row * p.scale_row + col * p.scale_col;
+    const unit<T> u = load_unit<T>(p.x + (row * p.ldx + j) * type<T>::BYTES, n, p.wide);
+    const float s = small_unit<T>(p, u, p.given ? 0 : bound_of(p), p.given && there ? *scale : 1.0f, p.y + row * p.ldy + j, n);
+    if (!p.given && l == 0 && there) *scale = s;
 }
-extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 6) quant_small_f32(const __grid_constant__ quant_params p) { small<F32, 1>(p); }
-extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 8) quant_small_bf16(const __grid_constant__ quant_params p) { small<BF16, 1>(p); }
-extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 4) quant_small2_f32(const __grid_constant__ quant_params p) { small<F32, 2>(p); }
-extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, 5) quant_small2_bf16(const __grid_constant__ quant_params p) { small<BF16, 2>(p); }
+
+/* Rows of 512 columns and more, scopes of whole units: a CTA takes 512 columns of 8 rows, a row a warp. The scales of 8 rows
+ * that lie together in memory (MN-major) are stored together. */
+template <int T> DEVICE void tile(const quant_params &p)
+{
+    enum { ROWS = QUANT_SMALL_THREADS / 32 };
+    __shared__ float scales[ROWS][32];
+    chain_launch();
+    chain_wait();
+    const uint32_t across = (uint32_t)p.across, band = blockIdx.x / across, lanes = p.lanes, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int64_t row = (int64_t)band * ROWS + warp;
+    const uint32_t chunk = blockIdx.x - band * across, first = chunk * (32 / lanes), scope = first + lane / lanes;
+    const int j = (int)(chunk * 32 + lane) * UNIT, n = row < p.m ? (int)p.k - j : 0;
+    const unit<T> u = load_unit<T>(p.x + (row * p.ldx + j) * type<T>::BYTES, n, p.wide);
+    const float given = p.given && n > 0 ? p.scale[row * p.scale_row + scope * p.scale_col] : 1.0f;
+    const float s = small_unit<T>(p, u, p.given ? 0 : bound_of(p), given, p.y + row * p.ldy + j, n);
+    if (p.given) return;
+    if (p.scale_row != 1) {
+        if (lane % lanes == 0 && n > 0) p.scale[row * p.scale_row + scope * p.scale_col] = s;
+        return;
+    }
+    if (lane % lanes == 0) scales[warp][lane / lanes] = s;
+    __syncthreads();
+    const uint32_t g = threadIdx.x / ROWS, r = threadIdx.x % ROWS;
+    if (g < 32 / lanes && first + g < p.cols && (int64_t)band * ROWS + r < p.m)
+        p.scale[(int64_t)band * ROWS + r + (first + g) * p.scale_col] = scales[r][g];
+}
+#define SMALL(name, T, OCC, OCC_TILE)                                                                                                         \
+    extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, OCC) quant_small_##name(const __grid_constant__ quant_params p) { small<T>(p); } \
+    extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, OCC_TILE) quant_tile_##name(const __grid_constant__ quant_params p) { tile<T>(p); }
+SMALL(f32, F32, 6, 5)
+SMALL(bf16, BF16, 8, 6)
 
 // ---- large: a matrix, one scope ----
 
@@ -163,24 +158,24 @@ DEVICE int left_of(const quant_params &p, chunk c) { return (int)max(min(p.k - c
 
 template <int T> DEVICE void large_max(const quant_params &p)
 {
-    enum { U = 4 };
     const int64_t chunks = p.m * p.across;
     const uint64_t first = policy_evict_first(), last = policy_normal();
     uint32_t m = amax_start();
     chain_launch();
     chain_wait();
     int64_t i = blockIdx.x;
-    if (p.m == 1 && p.wide) /* whole chunks, several at a time in flight */
-        for (; i + (U - 1) * (int64_t)gridDim.x < p.k / (QUANT_LARGE_THREADS * UNIT); i += U * (int64_t)gridDim.x) {
-            unit<T> u[U];
-#pragma unroll
-            for (int j = 0; j < U; j++) {
-                const int64_t at = i + j * (int64_t)gridDim.x;
-                u[j] = load_whole<T>(p.x + (at * (QUANT_LARGE_THREADS * UNIT) + threadIdx.x * UNIT) * type<T>::BYTES, at < p.keep ? first : last);
-            }
-#pragma unroll
-            for (int j = 0; j < U; j++) m = amax_of(u[j], m);
+    if (p.m == 1 && p.wide) { /* whole chunks: the next one is on its way while one is looked at */
+        const int64_t whole = p.k / (QUANT_LARGE_THREADS * UNIT), step = (int64_t)gridDim.x * QUANT_LARGE_THREADS * UNIT * type<T>::BYTES;
+        const char *x = p.x + (i * (QUANT_LARGE_THREADS * UNIT) + threadIdx.x * UNIT) * type<T>::BYTES;
+        unit<T> u, next;
+        if (i < whole) u = load_whole<T>(x, i < p.keep ? first : last);
+        for (; i < whole; i += gridDim.x) {
+            x += step;
+            if (i + gridDim.x < whole) next = load_whole<T>(x, i + gridDim.x < p.keep ? first : last);
+            m = amax_of(u, m);
+            u = next;
         }
+    }
     for (; i < chunks; i += gridDim.x) {
         const chunk c = chunk_of(p, i);
         m = amax_of(load_unit<T>(p.x + (c.row * p.ldx + c.col) * type<T>::BYTES, left_of(p, c), p.wide), m);
@@ -207,12 +202,12 @@ template <int T> DEVICE void large_codes(const quant_params &p)
     encode(u, c, how, codes);
     store_codes(p.y + at.row * p.ldy + at.col, codes, n, p.wide);
 }
-#define LARGE(name, T, OCC)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_large_max_##name(const __grid_constant__ quant_params p) \
+#define LARGE(name, T, OCC)                                                                                            \
+    extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, OCC) quant_large_max_##name(const __grid_constant__ quant_params p) \
     { large_max<T>(p); }                                                                                                 \
     extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, OCC) quant_large_codes_##name(const __grid_constant__ quant_params p) \
     { large_codes<T>(p); }
-LARGE(f32, F32, 3)
+LARGE(f32, F32, 2)
 LARGE(bf16, BF16, 4)
 
 // ---- loop ----

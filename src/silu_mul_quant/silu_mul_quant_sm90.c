@@ -4,16 +4,16 @@
 #include "core/kernel.h"
 
 #define X(TH, U, OCC_F32, OCC_BF16) , "silu_row_f32_" #TH "x" #U, "silu_row_bf16_" #TH "x" #U
-OCT_CUDA_MODULE(silu_mul_quant_sm90, "silu_flat_f32", "silu_flat_bf16", "silu_loop" SILU_ROW_KERNELS(X));
+OCT_CUDA_MODULE(silu_mul_quant_sm90, "silu_flat_f32", "silu_flat_bf16", "silu_loop", "silu_cluster_f32", "silu_cluster_bf16" SILU_ROW_KERNELS(X));
 #undef X
 #define X(TH, U, OCC_F32, OCC_BF16) , ROW_##TH##x##U, ROW_BF16_##TH##x##U
-enum { FLAT, FLAT_BF16, LOOP SILU_ROW_KERNELS(X) };
+enum { FLAT, FLAT_BF16, LOOP, CLUSTER, CLUSTER_BF16 SILU_ROW_KERNELS(X) };
 #undef X
 
 int oct_silu_mul_quant_sm90_fits(const oct_silu_mul_quant_args *a, oct_fit *fit)
 {
-    fit->why = "m or k beyond 2^31";
-    return a->m < INT32_MAX && a->k < INT32_MAX;
+    fit->why = "m beyond 2^28 or k beyond 2^31";
+    return a->m < INT32_MAX / 8 && a->k < INT32_MAX;
 }
 
 static int aligned(const void *p, int64_t ld, int64_t elem) { return (uintptr_t)p % 16 == 0 && ld * elem % 16 == 0; }
@@ -40,6 +40,17 @@ oct_status oct_silu_mul_quant_sm90(const oct_silu_mul_quant_args *a)
         go.threads = SILU_FLAT_THREADS;
         go.x = a->k ? oct_cdiv(a->m * p.units, SILU_FLAT_THREADS) : 0;
     } else if (!group) {
+        /* A cluster's exchange costs about 1 us: worth it where a CTA a row leaves most of the device idle. */
+        const oct_cuda_device *d = oct_cuda_open(a->on.device);
+        const int64_t most = 512 * 16, sms = d ? d->sms : 132;
+        int32_t cluster = 1;
+        while (cluster < 8 && cluster * most < a->k) cluster *= 2;
+        if (cluster > 1 && cluster * most >= a->k && (a->k > 4 * most || a->m * cluster <= 2 * sms)) {
+            kernel = CLUSTER + bf16;
+            go.threads = 512;
+            go.cluster = cluster;
+            go.x = a->m * cluster;
+        }
 #define X(TH, U, OCC_F32, OCC_BF16) if (kernel == LOOP && a->k <= TH * U * 16) kernel = ROW_##TH##x##U + bf16, go.threads = TH;
         SILU_ROW_KERNELS(X)
 #undef X

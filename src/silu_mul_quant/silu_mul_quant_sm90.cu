@@ -1,7 +1,8 @@
 // silu_mul_quant_sm90.cu - SwiGLU's product on Hopper.
 //   flat  no scale, or groups of 1 to 32 neighbouring threads: a unit a thread
-//   row   a row in the registers of a CTA
+//   row   a row in the registers of a CTA, or of a cluster (when there are few rows, or long ones)
 //   loop  other rows and groups
+#include "isa/sm90/cluster.cuh"
 #include "isa/sm90/rows.cuh"
 #include "silu_mul_quant/silu_mul_quant_sm90.h"
 
@@ -49,35 +50,42 @@ template <int T> DEVICE void flat(const silu_params &p)
 extern "C" __global__ void __launch_bounds__(SILU_FLAT_THREADS, 4) silu_flat_f32(const __grid_constant__ silu_params p) { flat<F32>(p); }
 extern "C" __global__ void __launch_bounds__(SILU_FLAT_THREADS, 5) silu_flat_bf16(const __grid_constant__ silu_params p) { flat<BF16>(p); }
 
-template <int T, int TH, int U> DEVICE void row_in_registers(const silu_params &p)
+template <int T, int TH, int U, bool CLUSTER> DEVICE void row_in_registers(const silu_params &p)
 {
-    chain_launch();
+    __shared__ exchange shared;
+    const uint32_t rank = CLUSTER ? cluster_rank() : 0, size = CLUSTER ? cluster_size() : 1;
+    if (CLUSTER) exchange_open(&shared, size);
+    else chain_launch();
     chain_wait();
-    const int64_t row = blockIdx.x;
+    if (CLUSTER) chain_launch();
+    const int64_t row = CLUSTER ? blockIdx.x / size : blockIdx.x;
     float v[U][UNIT], a = 0, scale;
     const float ub = rows_bound(p.out);
 #pragma unroll
     for (int i = 0; i < U; i++) {
-        const int col = (i * TH + threadIdx.x) * UNIT, n = (int)p.k - col;
+        const int col = (int)((rank * U + i) * TH + threadIdx.x) * UNIT, n = (int)p.k - col;
         silu_unit(load_at<T>(p.gate, p.ld_gate, row, col, n, p.wide), load_at<T>(p.up, p.ld_up, row, col, n, p.wide), v[i]);
         a = fmaxf(a, amax_of_values(v[i]));
     }
     a = cta_max<TH>(a);
+    if (CLUSTER) a = exchange_max(&shared, a, rank, size);
     const float factor = factor_of(p.out, a, ub, &scale);
-    if (threadIdx.x == 0) p.out.scale[row] = scale;
+    if (threadIdx.x == 0 && rank == 0) p.out.scale[row] = scale;
 #pragma unroll
     for (int i = 0; i < U; i++) {
-        const int col = (i * TH + threadIdx.x) * UNIT;
+        const int col = (int)((rank * U + i) * TH + threadIdx.x) * UNIT;
         store_as_codes(p.out, row, col, v[i], factor, (int)p.k - col);
     }
 }
 #define X(TH, U, OCC_F32, OCC_BF16)                                                                                       \
     extern "C" __global__ void __launch_bounds__(TH, OCC_F32) silu_row_f32_##TH##x##U(const __grid_constant__ silu_params p)  \
-    { row_in_registers<F32, TH, U>(p); }                                                                                  \
+    { row_in_registers<F32, TH, U, false>(p); }                                                                           \
     extern "C" __global__ void __launch_bounds__(TH, OCC_BF16) silu_row_bf16_##TH##x##U(const __grid_constant__ silu_params p) \
-    { row_in_registers<BF16, TH, U>(p); }
+    { row_in_registers<BF16, TH, U, false>(p); }
 SILU_ROW_KERNELS(X)
 #undef X
+extern "C" __global__ void __launch_bounds__(512, 2) silu_cluster_f32(const __grid_constant__ silu_params p) { row_in_registers<F32, 512, 1, true>(p); }
+extern "C" __global__ void __launch_bounds__(512, 3) silu_cluster_bf16(const __grid_constant__ silu_params p) { row_in_registers<BF16, 512, 1, true>(p); }
 
 extern "C" __global__ void __launch_bounds__(SILU_LOOP_THREADS, 2) silu_loop(const __grid_constant__ silu_params p)
 {
