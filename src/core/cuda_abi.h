@@ -1,5 +1,5 @@
 /* cuda_abi.h - the part of the CUDA driver's binary interface that octavo calls, as cuda.h of CUDA 13 lays it out (and
- * every driver from 12.0 on): no header of NVIDIA is needed to build. tests/check_cuda_abi.c compares it with cuda.h. */
+ * every driver from 12.0 on): no header of NVIDIA is needed to build. tests/cuda_abi.c compares it with cuda.h. */
 #ifndef OCTAVO_CORE_CUDA_ABI_H
 #define OCTAVO_CORE_CUDA_ABI_H
 #include <stdint.h>
@@ -8,9 +8,9 @@ enum { /* CUresult, CUdevice_attribute, CUfunction_attribute, CUpointer_attribut
     CU_SUCCESS = 0,
     CU_DEV_SMS = 16, CU_DEV_L2 = 38, CU_DEV_MAJOR = 75, CU_DEV_MINOR = 76, CU_DEV_PAGEABLE = 88, CU_DEV_SMEM_OPTIN = 97,
     CU_FN_STATIC_SMEM = 1, CU_FN_MAX_DYNAMIC_SMEM = 8,
-    CU_PTR_MEMORY_TYPE = 2, CU_PTR_DEVICE_POINTER = 3,
+    CU_PTR_MEMORY_TYPE = 2,
     CU_AT_CLUSTER = 4, CU_AT_PROGRAMMATIC = 6,
-    CU_CAPTURE_THREAD_LOCAL = 1, CU_CAPTURE_RELAXED = 2
+    CU_CAPTURE_RELAXED = 2
 };
 
 typedef struct cu_attribute {
