@@ -37,6 +37,8 @@ static void plan_large(plan *l, int32_t sms, int bf16)
     p->parts = (int32_t)oct_min(oct_min((bf16 ? 4 : 2) * sms, QUANT_LARGE_PARTS), l->ctas);
     p->keep = oct_max(0, l->ctas - KEEP / (chunk * elem));
 #ifdef OCT_TUNE
+    p->evict = getenv("EVICT") != 0;
+    if (getenv("PARTS")) p->parts = (int32_t)oct_min(atoi(getenv("PARTS")) * sms, l->ctas);
     if (getenv("KEEP")) p->keep = oct_max(0, l->ctas - (atol(getenv("KEEP")) << 20) / (chunk * elem));
 #endif
     l->kernel = LARGE_CODES;

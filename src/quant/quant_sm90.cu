@@ -200,7 +200,9 @@ template <int T> DEVICE void large_codes(const quant_params &p)
     const int how = coder_for(p, a, p.scale, blockIdx.x == 0 && threadIdx.x == 0, &c);
     uint32_t codes[4];
     encode(u, c, how, codes);
-    store_codes(p.y + at.row * p.ldy + at.col, codes, n, p.wide);
+    uint8_t *y = p.y + at.row * p.ldy + at.col;
+    if (p.wide && n >= UNIT && p.evict) store16_evict_first(y, make_uint4(codes[0], codes[1], codes[2], codes[3]));
+    else store_codes(y, codes, n, p.wide);
 }
 #define LARGE(name, T, OCC)                                                                                            \
     extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, OCC) quant_large_max_##name(const __grid_constant__ quant_params p) \

@@ -19,6 +19,7 @@ typedef struct quant_params {
     int32_t units;                /* of a scope's row; of the packed matrix's row, a multiple of lanes, for small scopes */
     int32_t lanes;                /* small scopes: threads of one, a power of two */
     int32_t eps, given, wide;     /* rule, SCALE_GIVEN, rows aligned for 16-byte accesses */
+    int32_t evict;                /* large: codes leave L2 first */
     int32_t parts;                /* CTAs that found maxima */
 } quant_params;
 

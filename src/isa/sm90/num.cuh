@@ -153,6 +153,13 @@ DEVICE uint32_t bf16x2(float lo, float hi)
     return r;
 }
 
+/* Codes that nobody reads soon. */
+DEVICE void store16_evict_first(void *p, uint4 v)
+{
+    asm volatile("st.global.L2::cache_hint.v4.u32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w),
+                 "l"(policy_evict_first()) : "memory");
+}
+
 /* The first n of 16 codes. wide: p is aligned to 16 bytes. */
 DEVICE void store_codes(uint8_t *p, const uint32_t *c, int n, bool wide)
 {
