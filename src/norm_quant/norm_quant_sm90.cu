@@ -1,6 +1,8 @@
 // norm_quant_sm90.cu - residual add, RMSNorm and quantization on Hopper.
 //   row   a row in the registers of a CTA: read once
+//   ring  the same for many rows, one after another in a CTA
 //   loop  longer rows, and groups that are not 16 to 512 columns wide
+#include "isa/sm90/ring.cuh"
 #include "isa/sm90/rows.cuh"
 #include "norm_quant/norm_quant_sm90.h"
 
@@ -19,15 +21,16 @@ DEVICE root root_of(const norm_params &p, double sum)
     return s;
 }
 
-/* In double: no square over- or underflows, and the order does not matter to the bound. Every thread gets the sum. */
-template <int TH> DEVICE double cta_sum(double s)
+/* In double: no square over- or underflows, and the order does not matter to the bound. Every thread gets the sum. Calls in a
+ * row take turns 0 and 1. */
+template <int TH> DEVICE double cta_sum(double s, int turn = 0)
 {
-    __shared__ double part[TH / 32];
+    __shared__ double part[2][TH / 32];
 #pragma unroll
     for (int d = 16; d; d /= 2) s += __shfl_xor_sync(~0u, s, d);
-    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = s;
+    if (threadIdx.x % 32 == 0) part[turn][threadIdx.x / 32] = s;
     __syncthreads();
-    s = threadIdx.x % 32 < TH / 32 ? part[threadIdx.x % 32] : 0;
+    s = threadIdx.x % 32 < TH / 32 ? part[turn][threadIdx.x % 32] : 0;
 #pragma unroll
     for (int d = TH / 64; d; d /= 2) s += __shfl_xor_sync(~0u, s, d);
     return __shfl_sync(~0u, s, 0);
@@ -156,6 +159,86 @@ template <int X, int R, int TH, int U> DEVICE void row_in_registers(const norm_p
     { row_in_registers<X, R, TH, U>(p); }
 #define ALL(TH, U, OCC) ROW(f32_f32, F32, F32, TH, U, OCC) ROW(f32_bf16, F32, BF16, TH, U, OCC) ROW(bf16_f32, BF16, F32, TH, U, OCC) ROW(bf16_bf16, BF16, BF16, TH, U, OCC)
 NORM_ROW_KERNELS(ALL)
+
+/* Many rows: a CTA takes one after another, and the next ones arrive in a ring of shared memory; weights stay in registers. */
+template <int X, int R, int TH> DEVICE void rows_in_ring(const norm_params &p)
+{
+    extern __shared__ __align__(128) char ring[];
+    __shared__ uint64_t full[NORM_MAX_STAGES];
+    const int k = (int)p.k, col = threadIdx.x * UNIT;
+    const uint32_t x_bytes = k * type<X>::BYTES, r_bytes = p.residual ? k * type<R>::BYTES : 0, r_at = (x_bytes + 127) & ~127u;
+    const uint32_t slot = r_at + ((r_bytes + 127) & ~127u), slots = shared_address(ring), bars = shared_address(full);
+    const auto fetch = [&](int64_t row, int stage) {
+        barrier_expect(bars + 8 * stage, x_bytes + r_bytes);
+        bulk_load(slots + stage * slot, p.x + row * p.ldx * type<X>::BYTES, x_bytes, bars + 8 * stage);
+        if (p.residual) bulk_load(slots + stage * slot + r_at, p.residual + row * p.ld_residual * type<R>::BYTES, r_bytes, bars + 8 * stage);
+    };
+    chain_launch();
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < p.stages; i++) barrier_init(bars + 8 * i, 1);
+        barrier_init_done();
+    }
+    __syncthreads();
+    chain_wait();
+    if (threadIdx.x == 0)
+        for (int i = 0; i < p.stages && blockIdx.x + (int64_t)i * gridDim.x < p.m; i++) fetch(blockIdx.x + (int64_t)i * gridDim.x, i);
+    unit<BF16> w;
+    if (p.weight_bf16) w = load_unit<BF16>((const char *)p.weight + col * 2, k - col, (uint64_t)p.weight % 16 == 0);
+    const float ub = p.out.scaling == ROWS_NONE ? 0 : rows_bound(p.out);
+    int stage = 0, parity = 0, turn = 0;
+    for (int64_t row = blockIdx.x; row < p.m; row += gridDim.x, turn ^= 1) {
+        float h[UNIT], scale;
+        double sum = 0;
+        barrier_wait(bars + 8 * stage, parity);
+        {
+            const uint32_t at = slots + stage * slot;
+            const unit<X> x = load_unit_shared<X>(at + col * type<X>::BYTES, k - col);
+            unit<R> res;
+            if (p.residual) res = load_unit_shared<R>(at + r_at + col * type<R>::BYTES, k - col);
+#pragma unroll
+            for (int j = 0; j < UNIT; j++) {
+                h[j] = element(x, j);
+                if (p.residual) h[j] += element(res, j);
+            }
+        }
+        if (p.residual_out) {
+            if (R == BF16) {
+                uint32_t rounded[8];
+#pragma unroll
+                for (int j = 0; j < 8; j++) {
+                    rounded[j] = bf16x2(h[2 * j], h[2 * j + 1]);
+                    h[2 * j] = __uint_as_float(rounded[j] << 16);
+                    h[2 * j + 1] = __uint_as_float(rounded[j] & 0xffff0000u);
+                }
+                if (col < k) { /* k % 8 == 0 */
+                    uint4 *to = (uint4 *)(p.residual_out + (row * p.ld_residual_out + col) * 2);
+                    to[0] = make_uint4(rounded[0], rounded[1], rounded[2], rounded[3]);
+                    if (k - col > 8) to[1] = make_uint4(rounded[4], rounded[5], rounded[6], rounded[7]);
+                }
+            } else store_unit<R>(p.residual_out + (row * p.ld_residual_out + col) * type<R>::BYTES, h, k - col, true);
+        }
+#pragma unroll
+        for (int j = 0; j < UNIT; j++) sum = fma((double)h[j], (double)h[j], sum);
+        const root r = root_of(p, cta_sum<TH>(sum, turn)); // behind its barrier the slot is free
+        const int64_t next = row + (int64_t)p.stages * gridDim.x;
+        if (threadIdx.x == 0 && next < p.m) fetch(next, stage);
+        if (++stage == p.stages) stage = 0, parity ^= 1;
+        if (p.weight_bf16) {
+#pragma unroll
+            for (int j = 0; j < UNIT; j++) h[j] = h[j] * r.power * r.r * element(w, j);
+        } else if (col < k) scale_unit(p, r, col, k - col, h);
+        if (p.out.scaling == ROWS_NONE) store_values(p.out, row, col, h, k - col);
+        else if (p.out.scaling == ROWS_GROUP) store_group(p.out, row, col, h, ub, k - col, col < k);
+        else {
+            const float factor = factor_of(p.out, cta_max<TH>(amax_of_values(h), turn), ub, &scale);
+            if (threadIdx.x == 0) p.out.scale[row] = scale;
+            store_as_codes(p.out, row, col, h, factor, k - col);
+        }
+    }
+}
+#define RING(name, X, R)                                                                                                         \
+    extern "C" __global__ void __launch_bounds__(512, R == F32 ? 1 : 2) norm_ring_##name(const __grid_constant__ norm_params p) { rows_in_ring<X, R, 512>(p); }
+RING(f32_f32, F32, F32) RING(f32_bf16, F32, BF16) RING(bf16_f32, BF16, F32) RING(bf16_bf16, BF16, BF16)
 
 extern "C" __global__ void __launch_bounds__(NORM_LOOP_THREADS, 2) norm_loop(const __grid_constant__ norm_params p)
 {

@@ -3,27 +3,39 @@
 #include "core/cuda.h"
 #include "core/kernel.h"
 #ifdef OCT_TUNE
+#include <stdio.h>
 #include <stdlib.h>
 #endif
 
 /* Kernels by number: f32, then bf16. */
 #define S(TH, U, OCC_F32, OCC_BF16) "quant_scope_f32_" #TH "x" #U, "quant_scope_bf16_" #TH "x" #U,
-OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(S) "quant_cluster_f32", "quant_cluster_bf16", "quant_small_f32",
+#define T(TH, U, OCC_F32, OCC_BF16) "quant_stream_f32_" #TH "x" #U "_" #OCC_BF16, "quant_stream_bf16_" #TH "x" #U "_" #OCC_BF16,
+#define R(TH, U) "quant_rows_f32_" #TH "x" #U, "quant_rows_bf16_" #TH "x" #U,
+OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(S) QUANT_STREAM_KERNELS(T) QUANT_ROWS_KERNELS(R) "quant_cluster_f32", "quant_cluster_bf16", "quant_small_f32",
                 "quant_small_bf16", "quant_tile_f32", "quant_tile_bf16", "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32", "quant_large_codes_bf16",
-                "quant_loop_f32", "quant_loop_bf16");
+                "quant_large_stream_f32", "quant_large_stream_bf16", "quant_loop_f32", "quant_loop_bf16");
 #undef S
+#undef T
+#undef R
 #define S(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U, SCOPE_BF16_##TH##x##U,
+#define T(TH, U, OCC_F32, OCC_BF16) STREAM_##TH##x##U##_##OCC_BF16, STREAM_BF16_##TH##x##U##_##OCC_BF16,
+#define R(TH, U) ROWS_##TH##x##U, ROWS_BF16_##TH##x##U,
 enum {
-    QUANT_SCOPE_KERNELS(S) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, TILE, TILE_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES,
-    LARGE_CODES_BF16, LOOP
+    QUANT_SCOPE_KERNELS(S) QUANT_STREAM_KERNELS(T) QUANT_ROWS_KERNELS(R) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, TILE, TILE_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES,
+    LARGE_CODES_BF16, LARGE_STREAM, LARGE_STREAM_BF16, LOOP
 };
 #undef S
+#undef T
+#undef R
 
 typedef struct plan {
     quant_params p;
     int32_t kernel, threads, cluster, smem, two; /* two: LARGE_MAX goes before */
     int64_t ctas;
 } plan;
+
+/* As many CTAs as can be at work, or fewer, so that all have the same number of turns. */
+static int64_t even(int64_t work, int64_t most) { return oct_cdiv(work, oct_cdiv(work, most)); }
 
 static int aligned(const void *p, int64_t stride, int64_t elem) { return (uintptr_t)p % 16 == 0 && stride * elem % 16 == 0; }
 
@@ -38,6 +50,12 @@ static void plan_large(plan *l, int32_t sms, int bf16)
     p->keep = oct_max(0, l->ctas - KEEP / (chunk * elem));
 #ifdef OCT_TUNE
     p->evict = getenv("EVICT") != 0;
+    if (getenv("LSTREAM") && p->m == 1 && p->wide && p->k % 16 == 0) {
+        l->kernel = LARGE_STREAM; l->threads = QUANT_LARGE_THREADS; l->two = !p->given;
+        l->ctas = even(p->across, sms * (bf16 ? atoi(getenv("LSTREAM")) : 2));
+        p->keep = oct_max(0, p->across - KEEP / (chunk * elem));
+        return;
+    }
     if (getenv("PARTS")) p->parts = (int32_t)oct_min(atoi(getenv("PARTS")) * sms, l->ctas);
     if (getenv("KEEP")) p->keep = oct_max(0, l->ctas - (atol(getenv("KEEP")) << 20) / (chunk * elem));
 #endif
@@ -86,12 +104,15 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS);
         p->across = oct_cdiv(p->k, QUANT_SMALL_COLUMNS);
         const int64_t tiles = oct_mul(p->across, oct_cdiv(p->m, 8));
-        if (a->scaling == OCT_SCALE_GROUP && p->bk == 16 * p->lanes && p->k >= QUANT_SMALL_COLUMNS && p->k <= INT32_MAX && tiles <= INT32_MAX && p->m >= 8) {
+        if (a->scaling == OCT_SCALE_GROUP && p->bk == 16 * p->lanes && p->wide && p->k % 16 == 0 && p->k >= QUANT_SMALL_COLUMNS && p->k <= INT32_MAX && p->m >= 8 && p->m <= INT32_MAX && tiles >= 0) {
             l->kernel = TILE;
-            l->ctas = tiles;
+            p->tiles = tiles;
+            l->ctas = even(tiles, sms * (a->x_dtype == OCT_BF16 ? 6 : 4));
 #ifdef OCT_TUNE
-            if (getenv("NOTILE")) l->kernel = SMALL, l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS);
+            if (getenv("TILES")) l->ctas = even(tiles, sms * atoi(getenv("TILES")));
 #endif
+            p->step_row = (uint32_t)(l->ctas / p->across);
+            p->step_col = (uint32_t)(l->ctas % p->across);
         }
         return;
     }
@@ -100,6 +121,29 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         plan_large(l, sms, a->x_dtype == OCT_BF16);
         return;
     }
+#ifdef OCT_TUNE
+    /* STREAM=threads,units,occ[,ctas]  ROWS=threads,units,ctas,stages */
+    const char *e;
+    int th, u, occ, ctas = 0, st;
+    if (getenv("PLAINSCOPE")) goto plain;
+    if ((e = getenv("STREAM")) && p->wide && p->k % 16 == 0 && sscanf(e, "%d,%d,%d,%d", &th, &u, &occ, &ctas) >= 3 && all <= th * u && p->scopes > sms) {
+#define X(TH, U, OCC_F32, OCC_BF16) if (th == TH && u == U && occ == OCC_BF16) l->kernel = STREAM_##TH##x##U##_##OCC_BF16;
+        QUANT_STREAM_KERNELS(X)
+#undef X
+        l->threads = th; l->ctas = even(p->scopes, sms * (ctas ? ctas : elem == 2 ? occ : oct_max(1, occ / 2)));
+        p->step_row = (uint32_t)(l->ctas / p->cols); p->step_col = (uint32_t)(l->ctas % p->cols);
+        return;
+    }
+    if ((e = getenv("ROWS")) && a->scaling == OCT_SCALE_ROW && p->wide && a->k * elem % 16 == 0 && sscanf(e, "%d,%d,%d,%d", &th, &u, &ctas, &st) == 4 && a->k <= th * u * 16) {
+#define X(TH, U) if (th == TH && u == U) l->kernel = ROWS_##TH##x##U;
+        QUANT_ROWS_KERNELS(X)
+#undef X
+        l->threads = th; l->ctas = even(a->m, (int64_t)sms * ctas); p->stages = st;
+        l->smem = (int)(st * ((a->k * elem + 127) / 128 * 128));
+        return;
+    }
+plain:
+#endif
     if (all > 0 && all <= QUANT_SCOPE_UNITS * QUANT_MAX_CLUSTER && p->scopes < INT32_MAX / QUANT_MAX_CLUSTER) {
         while (QUANT_SCOPE_UNITS * l->cluster < all) l->cluster *= 2;
         l->ctas = p->scopes * l->cluster;

@@ -8,25 +8,34 @@
 
 DEVICE float max_nan(float a, float b) { float r; asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
 
-/* gate / (1 + exp(-gate)) up. e = exp(-|gate|) = 2^t (1 + ln 2 d), where t is -|gate| log2(e) rounded and d what the
- * rounding left out; ex2.approx errs by 2^-22.5. The sigmoid is 1 / (1 + e), or e / (1 + e) for a negative gate. A gate of
- * -infinity becomes the lowest finite number: times 0 that is -0, not NaN. */
-DEVICE float silu_mul(float gate, float up)
+DEVICE float exp2_approx(float x) { float r; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x)); return r; }
+DEVICE float reciprocal(float x) { float r; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x)); return r; }
+
+/* gate / (1 + exp(-gate)) up, as gate (2^-32 / (2^-32 + 2^-32 exp(-gate))) up, whose parts stay normal where the result
+ * counts. exp(-gate) = 2^t (1 + d), t = -gate log2(e) rounded and d the rest times ln 2; 2^t is the square of 2^(t/2), which
+ * fits. ex2.approx errs by 2^-22.5, squared 2^-21.5: 5.7 u; d^2, the sums, rcp.approx and the products add at most 9.5 u.
+ * T: a bf16 gate times the first 15 bits of log2(e) is exact. A gate below -110 gives -0 times up, as -infinity does;
+ * beyond 100 exp(-gate) does not count. */
+template <int T> DEVICE float silu_mul(float gate, float up)
 {
-    const float x = fmaxf(-fabsf(gate), -200.0f), t = x * 0x1.715476p0f;
-    float e, r;
-    asm("ex2.approx.f32 %0, %1;" : "=f"(e) : "f"(t));
-    const float d = fmaf(x, 0x1.4ae0cp-26f, fmaf(x, 0x1.715476p0f, -t));
-    e = fmaf(e * d, 0x1.62e43p-1f, e);
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.0f + e));
-    const float sigmoid = gate < 0 ? e * r : r;
-    return max_nan(gate, -0x1.fffffep127f) * sigmoid * up;
+    const float g = max_nan(gate, -110.0f), x = fminf(g, 100.0f);
+    float half, d;
+    if (T == BF16) {
+        half = x * (-0x1.7154p-1f);                   /* t/2 */
+        d = x * (-0x1.480fb6p-18f);                   /* -(log2(e) - 0x1.7154p0) ln 2 */
+    } else {
+        const float t = x * -0x1.715476p0f;
+        half = t * 0.5f;
+        d = fmaf(x, -0x1.4ae0cp-26f, fmaf(x, -0x1.715476p0f, -t)) * 0x1.62e43p-1f;
+    }
+    const float r = exp2_approx(half), e = r * (r * 0x1p-32f);
+    return g * (reciprocal(fmaf(e, d, e) + 0x1p-32f) * 0x1p-32f) * up;
 }
 
 template <int T> DEVICE void silu_unit(const unit<T> &gate, const unit<T> &up, float *v)
 {
 #pragma unroll
-    for (int i = 0; i < UNIT; i++) v[i] = silu_mul(element(gate, i), element(up, i));
+    for (int i = 0; i < UNIT; i++) v[i] = silu_mul<T>(element(gate, i), element(up, i));
 }
 template <int T> DEVICE unit<T> load_at(const char *p, int64_t ld, int64_t row, int64_t col, int n, bool wide)
 {
@@ -93,6 +102,6 @@ extern "C" __global__ void __launch_bounds__(SILU_LOOP_THREADS, 2) silu_loop(con
     chain_wait();
     const int64_t row = blockIdx.x;
     write_row_in_loops<SILU_LOOP_THREADS>(p.out, row, p.k, [&](int64_t j) {
-        return silu_mul(load_value(p.gate, p.bf16, row * p.ld_gate + j), load_value(p.up, p.bf16, row * p.ld_up + j));
+        return silu_mul<F32>(load_value(p.gate, p.bf16, row * p.ld_gate + j), load_value(p.up, p.bf16, row * p.ld_up + j));
     });
 }

@@ -15,17 +15,15 @@ DEVICE void chain_launch() { asm volatile("griddepcontrol.launch_dependents;" ::
 /* ---- The largest of several threads' ---- */
 
 DEVICE float warp_max(float a) { return __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(a))); } /* a >= 0: ordered as integers */
-/* Of a CTA; every thread gets it. A barrier must stand between two calls. */
-template <int TH> DEVICE float cta_max(float a)
+/* Of a CTA; every thread gets it. Calls in a row take turns 0 and 1: one barrier each is then enough. */
+template <int TH> DEVICE float cta_max(float a, int turn = 0)
 {
-    __shared__ float part[TH / 32];
+    __shared__ float part[2][TH / 32];
     a = warp_max(a);
-    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = a;
+    if (threadIdx.x % 32 == 0) part[turn][threadIdx.x / 32] = a;
     __syncthreads();
-    a = part[0];
-#pragma unroll
-    for (int i = 1; i < TH / 32; i++) a = fmaxf(a, part[i]);
-    return a;
+    a = threadIdx.x % 32 < TH / 32 ? part[turn][threadIdx.x % 32] : 0;
+    return warp_max(a);
 }
 
 /* ---- A unit ---- */
@@ -67,6 +65,18 @@ template <int T> DEVICE unit<T> load_whole(const char *p, uint64_t policy)
     return u;
 }
 
+/* The same if `there`, else zeros. */
+template <int T> DEVICE unit<T> load_if(bool there, const char *p)
+{
+    unit<T> u;
+#pragma unroll
+    for (int i = 0; i < UNIT * type<T>::BYTES / 16; i++) {
+        const uint4 v = there ? load16(p + 16 * i) : make_uint4(0, 0, 0, 0);
+        u.w[4 * i] = v.x, u.w[4 * i + 1] = v.y, u.w[4 * i + 2] = v.z, u.w[4 * i + 3] = v.w;
+    }
+    return u;
+}
+
 /* The first n elements from p on; the others are 0. wide: p is aligned to 16 bytes. */
 template <int T> DEVICE unit<T> load_unit(const char *p, int n, bool wide)
 {
@@ -103,17 +113,12 @@ DEVICE uint32_t amax_of(const unit<F32> &u, uint32_t m)
     for (int i = 0; i < 16; i++) a = fmaxf(a, fabsf(__uint_as_float(u.w[i])));
     return __float_as_uint(a);
 }
-DEVICE uint32_t max_bf16x2(uint32_t a, uint32_t b)
-{
-    uint32_t r;
-    asm("max.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
-    return r;
-}
 DEVICE uint32_t amax_of(const unit<BF16> &u, uint32_t m)
 {
+    /* magnitudes compare; the sign, which comes out as that of the product, is dropped at the end */
 #pragma unroll
-    for (int i = 0; i < 8; i++) m = max_bf16x2(m, u.w[i] & 0x7fff7fffu);
-    return m;
+    for (int i = 0; i < 8; i++) asm("max.xorsign.abs.bf16x2 %0, %0, %1;" : "+r"(m) : "r"(u.w[i]));
+    return m & 0x7fff7fffu;
 }
 template <int T> DEVICE float amax_end(uint32_t m)
 {
@@ -176,14 +181,14 @@ DEVICE void store_codes(uint8_t *p, const uint32_t *c, int n, bool wide)
 
 /* How x becomes a code: sat(x * factor), or sat(x / divisor).
  * The division is correctly rounded, by Newton steps from q = x * (1/s), whose remainders an FMA gives exactly. A bf16
- * dividend needs one step, an f32 dividend two. What is far from the codes' range keeps the first q: there the remainder
- * could overflow, or lose a zero's sign. lift is a power of two that brings a tiny or huge divisor to where its reciprocal
- * is normal. */
+ * dividend needs one step, an f32 dividend two. The signs are arranged so that a remainder of zero keeps a zero quotient's
+ * sign. Where the quotient may lie far outside the codes' range (a given scale, a bound below amax, infinities), it is
+ * taken as it is there: the remainder could overflow. lift is a power of two that brings a tiny or huge divisor to where
+ * its reciprocal is normal. */
 struct coder {
     float factor, divisor, inverse, lift;
 };
-enum { BY_FACTOR, BY_DIVISOR, BY_LIFTED };
-DEVICE int way_of(int by_factor, const coder &c) { return by_factor ? BY_FACTOR : c.lift == 1.0f ? BY_DIVISOR : BY_LIFTED; }
+enum { BY_FACTOR, BY_DIVISOR, BY_ANY_DIVISOR };
 
 DEVICE coder divide_by(float s)
 {
@@ -195,25 +200,33 @@ DEVICE coder divide_by(float s)
     c.inverse = 1.0f / c.divisor;
     return c;
 }
-/* The scale that is stored; ub: the bound of amax, infinity for none. */
-DEVICE float coder_of(int rule_eps, float amax, float ub, coder *c)
+/* Returns the scale that is stored; ub: the bound of amax, infinity for none. */
+DEVICE float coder_of(int rule_eps, float amax, float ub, coder *c, int *how)
 {
-    if (ub < amax) amax = ub; /* false for NaN */
+    const bool bound = ub < amax; /* false for NaN */
+    if (bound) amax = ub;
     if (rule_eps) {
+        *how = BY_FACTOR;
         c->factor = 448.0f / fmaxf(amax, 1e-12f);
         return 1.0f / c->factor;
     }
     const float s = fmaxf(amax / 448.0f, 1.0f / (448.0f * 512.0f));
     *c = divide_by(s);
+    *how = bound || s > 0x1p90f ? BY_ANY_DIVISOR : BY_DIVISOR;
     return s;
 }
 
 template <int T> DEVICE float quotient(float x, const coder &c)
 {
-    const float q = x * c.inverse;
-    float r = fmaf(fmaf(-q, c.divisor, x), c.inverse, q);
-    if (T == F32) r = fmaf(fmaf(-r, c.divisor, x), c.inverse, r);
-    return fabsf(q) > 0x1p-13f && fabsf(q) < 0x1p15f ? r : q;
+    float q = x * c.inverse;
+    q = fmaf(fmaf(q, c.divisor, -x), -c.inverse, q);
+    if (T == F32) q = fmaf(fmaf(q, c.divisor, -x), -c.inverse, q);
+    return q;
+}
+template <int T> DEVICE float any_quotient(float x, const coder &c)
+{
+    const float lifted = x * c.lift, q = lifted * c.inverse;
+    return fabsf(q) > 0x1p-13f && fabsf(q) < 0x1p15f ? quotient<T>(lifted, c) : q;
 }
 
 template <int T, int HOW> DEVICE void encode_by(const unit<T> &u, const coder &c, uint32_t *out)
@@ -224,7 +237,7 @@ template <int T, int HOW> DEVICE void encode_by(const unit<T> &u, const coder &c
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             const float x = element(u, 4 * i + j);
-            q[j] = HOW == BY_FACTOR ? x * c.factor : quotient<T>(HOW == BY_LIFTED ? x * c.lift : x, c);
+            q[j] = HOW == BY_FACTOR ? x * c.factor : HOW == BY_DIVISOR ? quotient<T>(x, c) : any_quotient<T>(x, c);
         }
         out[i] = f8x4(q[0], q[1], q[2], q[3]);
     }
@@ -233,6 +246,6 @@ template <int T> DEVICE void encode(const unit<T> &u, const coder &c, int how, u
 {
     if (how == BY_FACTOR) encode_by<T, BY_FACTOR>(u, c, out);
     else if (how == BY_DIVISOR) encode_by<T, BY_DIVISOR>(u, c, out);
-    else encode_by<T, BY_LIFTED>(u, c, out);
+    else encode_by<T, BY_ANY_DIVISOR>(u, c, out);
 }
 #endif

@@ -10,7 +10,8 @@ DEVICE float rows_bound(const rows_out &o) { return o.ub ? *o.ub : __int_as_floa
 DEVICE float factor_of(const rows_out &o, float amax, float ub, float *scale)
 {
     coder c;
-    *scale = coder_of(o.eps, amax, ub, &c);
+    int how;
+    *scale = coder_of(o.eps, amax, ub, &c, &how);
     return o.eps ? c.factor : 1.0f / *scale;
 }
 
