@@ -3,16 +3,23 @@
 #include "core/cuda.h"
 #include "core/kernel.h"
 #ifdef OCT_TUNE
+#include <stdio.h>
 #include <stdlib.h>
 #endif
 
-/* By number: for each size, x and residual f32 f32, f32 bf16, bf16 f32, bf16 bf16. */
-#define X(TH, U, OCC) "norm_row_f32_f32_" #TH "x" #U, "norm_row_f32_bf16_" #TH "x" #U, "norm_row_bf16_f32_" #TH "x" #U, "norm_row_bf16_bf16_" #TH "x" #U,
-OCT_CUDA_MODULE(norm_quant_sm90, NORM_ROW_KERNELS(X) "norm_ring_f32_f32", "norm_ring_f32_bf16", "norm_ring_bf16_f32", "norm_ring_bf16_bf16", "norm_loop");
+/* By number: for each size, x and residual f32 f32, f32 bf16, bf16 f32; then bf16 bf16, which has sizes of its own. */
+#define N(types, TH, U, OCC) "norm_row_" types "_" #TH "x" #U "_" #OCC,
+#define X(TH, U, OCC) N("f32_f32", TH, U, OCC) N("f32_bf16", TH, U, OCC) N("bf16_f32", TH, U, OCC)
+#define B(TH, U, OCC) N("bf16_bf16", TH, U, OCC)
+OCT_CUDA_MODULE(norm_quant_sm90, NORM_ROW_KERNELS(X) NORM_BF16_KERNELS(B) "norm_loop");
+#undef N
 #undef X
-#define X(TH, U, OCC) ROW_##TH##x##U, ROW_##TH##x##U##_LAST = ROW_##TH##x##U + 3,
-enum { NORM_ROW_KERNELS(X) RING, RING_LAST = RING + 3, LOOP };
+#undef B
+#define X(TH, U, OCC) ROW_##TH##x##U, ROW_##TH##x##U##_LAST = ROW_##TH##x##U + 2,
+#define B(TH, U, OCC) BF16_##TH##x##U##_##OCC,
+enum { NORM_ROW_KERNELS(X) NORM_BF16_KERNELS(B) LOOP };
 #undef X
+#undef B
 
 int oct_norm_quant_sm90_fits(const oct_norm_quant_args *a, oct_fit *fit)
 {
@@ -44,26 +51,24 @@ oct_status oct_norm_quant_sm90(const oct_norm_quant_args *a)
         if (bk == lanes * 16) p.out.lanes = lanes;
     oct_cuda_launch_t go = { .op = "norm_quant", .m = a->m, .k = a->k, .x = a->m, .threads = NORM_LOOP_THREADS, .params = &p };
     int32_t kernel = LOOP;
-    if (!group || p.out.lanes) {
-#define X(TH, U, OCC) if (kernel == LOOP && a->k <= TH * U * 16) kernel = ROW_##TH##x##U + 2 * p.x_bf16 + p.residual_bf16, go.threads = TH;
-        NORM_ROW_KERNELS(X)
+    /* Without residual its type does not matter; then the kernels for f32 are those that do not round h. */
+    const int r_bf16 = p.residual_bf16 && a->residual_out;
+    if ((!group || p.out.lanes) && (r_bf16 || !a->residual || !p.residual_bf16)) {
+#define X(TH, U, OCC) if (kernel == LOOP && a->k <= TH * U * 16) kernel = ROW_##TH##x##U + 2 * p.x_bf16 + r_bf16, go.threads = TH;
+#define B(TH, U, OCC) if (kernel == LOOP && a->k <= TH * U * 16) kernel = BF16_##TH##x##U##_##OCC, go.threads = TH;
+        if (p.x_bf16 && r_bf16) { NORM_BF16_KERNELS(B) }
+        else { NORM_ROW_KERNELS(X) }
 #undef X
+#undef B
     }
-    /* Two rows and more for every CTA that fits: CTAs that stay, with what comes next on its way. */
-    const oct_cuda_device *d = oct_cuda_open(a->on.device);
-    const int64_t x_bytes = a->k * (p.x_bf16 ? 2 : 4), r_bytes = a->residual ? a->k * (p.residual_bf16 ? 2 : 4) : 0;
-    const int64_t slot = (x_bytes + 127) / 128 * 128 + (r_bytes + 127) / 128 * 128, per_sm = p.residual_bf16 ? 2 : 1, room = (220 << 10) / per_sm;
-    const int64_t stages = slot ? oct_min(room / slot, NORM_MAX_STAGES) : 0, ctas = d ? per_sm * d->sms : 0;
 #ifdef OCT_TUNE
-    if (getenv("NORING")) return oct_cuda_launch(&a->on, &oct_module_norm_quant_sm90, kernel, &go);
-#endif
-    if (kernel != LOOP && ctas && a->m >= 2 * ctas && a->k > 1024 && a->k <= NORM_RING_THREADS * 16 && p.wide && p.out.wide && stages >= 2 &&
-        x_bytes % 16 == 0 && r_bytes % 16 == 0 && a->k % 8 == 0) {
-        kernel = RING + 2 * p.x_bf16 + p.residual_bf16;
-        p.stages = (int32_t)stages;
-        go.threads = NORM_RING_THREADS;
-        go.smem = (int32_t)(stages * slot);
-        go.x = oct_cdiv(a->m, oct_cdiv(a->m, ctas)); /* as many turns for each */
+    const char *e = getenv("NORM");
+    int th, u, occ;
+    if (e && sscanf(e, "%d,%d,%d", &th, &u, &occ) == 3 && kernel != LOOP && p.x_bf16 && r_bf16 && a->k <= th * u * 16) {
+#define B(TH, U, OCC) if (th == TH && u == U && occ == OCC) kernel = BF16_##TH##x##U##_##OCC, go.threads = TH;
+        NORM_BF16_KERNELS(B)
+#undef B
     }
+#endif
     return oct_cuda_launch(&a->on, &oct_module_norm_quant_sm90, kernel, &go);
 }

@@ -12,11 +12,12 @@ typedef struct norm_params {
     double inv_k; /* 1 / k */
     float eps;
     int32_t x_bf16, residual_bf16, weight_bf16; /* types */
-    int32_t stages;                             /* ring: slots */
     int32_t wide;                               /* all inputs and residual_out are aligned to 16 bytes */
 } norm_params;
 
-/* X(threads, units a thread, CTAs an SM): rows of up to 16 times threads and units */
+/* X(threads, units a thread, CTAs an SM): rows of up to 16 times threads and units. A bf16 residual needs residual_out here:
+ * without it h is not rounded. */
 #define NORM_ROW_KERNELS(X) X(128, 1, 6) X(512, 1, 2) X(512, 2, 1)
-enum { NORM_LOOP_THREADS = 512, NORM_RING_THREADS = 512, NORM_MAX_STAGES = 8 };
+#define NORM_BF16_KERNELS(X) X(128, 1, 8) X(512, 1, 3) X(512, 2, 1) X(512, 1, 2) X(256, 2, 3) X(256, 2, 4) X(512, 2, 2)
+enum { NORM_LOOP_THREADS = 512 };
 #endif

@@ -8,34 +8,24 @@
 #endif
 
 /* Kernels by number: f32, then bf16. */
-#define S(TH, U, OCC_F32, OCC_BF16) "quant_scope_f32_" #TH "x" #U, "quant_scope_bf16_" #TH "x" #U,
-#define T(TH, U, OCC_F32, OCC_BF16) "quant_stream_f32_" #TH "x" #U "_" #OCC_BF16, "quant_stream_bf16_" #TH "x" #U "_" #OCC_BF16,
-#define R(TH, U) "quant_rows_f32_" #TH "x" #U, "quant_rows_bf16_" #TH "x" #U,
-OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(S) QUANT_STREAM_KERNELS(T) QUANT_ROWS_KERNELS(R) "quant_cluster_f32", "quant_cluster_bf16", "quant_small_f32",
-                "quant_small_bf16", "quant_tile_f32", "quant_tile_bf16", "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32", "quant_large_codes_bf16",
-                "quant_large_stream_f32", "quant_large_stream_bf16", "quant_loop_f32", "quant_loop_bf16");
-#undef S
-#undef T
-#undef R
-#define S(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U, SCOPE_BF16_##TH##x##U,
-#define T(TH, U, OCC_F32, OCC_BF16) STREAM_##TH##x##U##_##OCC_BF16, STREAM_BF16_##TH##x##U##_##OCC_BF16,
-#define R(TH, U) ROWS_##TH##x##U, ROWS_BF16_##TH##x##U,
+#define X(TH, U, OCC_F32, OCC_BF16) "quant_scope_f32_" #TH "x" #U "_" #OCC_BF16, "quant_scope_bf16_" #TH "x" #U "_" #OCC_BF16,
+OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(X) "quant_cluster1_f32", "quant_cluster1_bf16", "quant_cluster2_f32", "quant_cluster2_bf16", "quant_cluster3_f32", "quant_cluster3_bf16", "quant_small_f32", "quant_small_bf16",
+                "quant_tile1_f32", "quant_tile1_bf16", "quant_tile2_f32", "quant_tile2_bf16", "quant_tile4_f32", "quant_tile4_bf16",
+                "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32", "quant_large_codes_bf16", "quant_loop_f32",
+                "quant_loop_bf16");
+#undef X
+#define X(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U##_##OCC_BF16, SCOPE_BF16_##TH##x##U##_##OCC_BF16,
 enum {
-    QUANT_SCOPE_KERNELS(S) QUANT_STREAM_KERNELS(T) QUANT_ROWS_KERNELS(R) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, TILE, TILE_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES,
-    LARGE_CODES_BF16, LARGE_STREAM, LARGE_STREAM_BF16, LOOP
+    QUANT_SCOPE_KERNELS(X) CLUSTER, CLUSTER_BF16, CLUSTER2, CLUSTER2_BF16, CLUSTER3, CLUSTER3_BF16, SMALL, SMALL_BF16, TILE1, TILE1_BF16, TILE2, TILE2_BF16, TILE4, TILE4_BF16,
+    LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES, LARGE_CODES_BF16, LOOP
 };
-#undef S
-#undef T
-#undef R
+#undef X
 
 typedef struct plan {
     quant_params p;
     int32_t kernel, threads, cluster, smem, two; /* two: LARGE_MAX goes before */
     int64_t ctas;
 } plan;
-
-/* As many CTAs as can be at work, or fewer, so that all have the same number of turns. */
-static int64_t even(int64_t work, int64_t most) { return oct_cdiv(work, oct_cdiv(work, most)); }
 
 static int aligned(const void *p, int64_t stride, int64_t elem) { return (uintptr_t)p % 16 == 0 && stride * elem % 16 == 0; }
 
@@ -50,12 +40,6 @@ static void plan_large(plan *l, int32_t sms, int bf16)
     p->keep = oct_max(0, l->ctas - KEEP / (chunk * elem));
 #ifdef OCT_TUNE
     p->evict = getenv("EVICT") != 0;
-    if (getenv("LSTREAM") && p->m == 1 && p->wide && p->k % 16 == 0) {
-        l->kernel = LARGE_STREAM; l->threads = QUANT_LARGE_THREADS; l->two = !p->given;
-        l->ctas = even(p->across, sms * (bf16 ? atoi(getenv("LSTREAM")) : 2));
-        p->keep = oct_max(0, p->across - KEEP / (chunk * elem));
-        return;
-    }
     if (getenv("PARTS")) p->parts = (int32_t)oct_min(atoi(getenv("PARTS")) * sms, l->ctas);
     if (getenv("KEEP")) p->keep = oct_max(0, l->ctas - (atol(getenv("KEEP")) << 20) / (chunk * elem));
 #endif
@@ -102,17 +86,17 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         l->kernel = SMALL;
         l->threads = QUANT_SMALL_THREADS;
         l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS);
-        p->across = oct_cdiv(p->k, QUANT_SMALL_COLUMNS);
-        const int64_t tiles = oct_mul(p->across, oct_cdiv(p->m, 8));
-        if (a->scaling == OCT_SCALE_GROUP && p->bk == 16 * p->lanes && p->wide && p->k % 16 == 0 && p->k >= QUANT_SMALL_COLUMNS && p->k <= INT32_MAX && p->m >= 8 && p->m <= INT32_MAX && tiles >= 0) {
-            l->kernel = TILE;
-            p->tiles = tiles;
-            l->ctas = even(tiles, sms * (a->x_dtype == OCT_BF16 ? 6 : 4));
+        /* A tile is 512 columns of 8, 16 or 32 rows. */
+        int high = 1;
 #ifdef OCT_TUNE
-            if (getenv("TILES")) l->ctas = even(tiles, sms * atoi(getenv("TILES")));
+        if (getenv("TILE")) high = atoi(getenv("TILE"));
 #endif
-            p->step_row = (uint32_t)(l->ctas / p->across);
-            p->step_col = (uint32_t)(l->ctas % p->across);
+        p->across = oct_cdiv(p->k, QUANT_SMALL_COLUMNS);
+        const int64_t tiles = oct_mul(p->across, oct_cdiv(p->m, 8 * high));
+        if (a->scaling == OCT_SCALE_GROUP && p->bk == 16 * p->lanes && p->wide && p->k % 16 == 0 && p->k >= QUANT_SMALL_COLUMNS && p->k <= INT32_MAX &&
+            p->m >= 8 && tiles > 0 && tiles <= INT32_MAX) {
+            l->kernel = high == 1 ? TILE1 : high == 2 ? TILE2 : TILE4;
+            l->ctas = tiles;
         }
         return;
     }
@@ -122,35 +106,31 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         return;
     }
 #ifdef OCT_TUNE
-    /* STREAM=threads,units,occ[,ctas]  ROWS=threads,units,ctas,stages */
-    const char *e;
-    int th, u, occ, ctas = 0, st;
-    if (getenv("PLAINSCOPE")) goto plain;
-    if ((e = getenv("STREAM")) && p->wide && p->k % 16 == 0 && sscanf(e, "%d,%d,%d,%d", &th, &u, &occ, &ctas) >= 3 && all <= th * u && p->scopes > sms) {
-#define X(TH, U, OCC_F32, OCC_BF16) if (th == TH && u == U && occ == OCC_BF16) l->kernel = STREAM_##TH##x##U##_##OCC_BF16;
-        QUANT_STREAM_KERNELS(X)
+    const char *e = getenv("SCOPE");
+    int th, u, occ;
+    if (e && sscanf(e, "%d,%d,%d", &th, &u, &occ) == 3 && all <= th * u && all > 128) {
+#define X(TH, U, OCC_F32, OCC_BF16) if (th == TH && u == U && occ == OCC_BF16) l->kernel = SCOPE_##TH##x##U##_##OCC_BF16;
+        QUANT_SCOPE_KERNELS(X)
 #undef X
-        l->threads = th; l->ctas = even(p->scopes, sms * (ctas ? ctas : elem == 2 ? occ : oct_max(1, occ / 2)));
-        p->step_row = (uint32_t)(l->ctas / p->cols); p->step_col = (uint32_t)(l->ctas % p->cols);
+        l->threads = th; l->ctas = p->scopes;
         return;
     }
-    if ((e = getenv("ROWS")) && a->scaling == OCT_SCALE_ROW && p->wide && a->k * elem % 16 == 0 && sscanf(e, "%d,%d,%d,%d", &th, &u, &ctas, &st) == 4 && a->k <= th * u * 16) {
-#define X(TH, U) if (th == TH && u == U) l->kernel = ROWS_##TH##x##U;
-        QUANT_ROWS_KERNELS(X)
-#undef X
-        l->threads = th; l->ctas = even(a->m, (int64_t)sms * ctas); p->stages = st;
-        l->smem = (int)(st * ((a->k * elem + 127) / 128 * 128));
-        return;
-    }
-plain:
 #endif
     if (all > 0 && all <= QUANT_SCOPE_UNITS * QUANT_MAX_CLUSTER && p->scopes < INT32_MAX / QUANT_MAX_CLUSTER) {
         while (QUANT_SCOPE_UNITS * l->cluster < all) l->cluster *= 2;
         l->ctas = p->scopes * l->cluster;
         l->threads = 512;
         l->kernel = CLUSTER;
+#ifdef OCT_TUNE
+        if (getenv("CLUS") && l->cluster > 1 && l->cluster < 8) {
+            l->cluster *= 2; l->ctas *= 2;
+            l->kernel = atoi(getenv("CLUS")) == 2 ? CLUSTER2 : CLUSTER3;
+            l->threads = l->kernel == CLUSTER2 ? 512 : 256;
+            return;
+        }
+#endif
         if (l->cluster == 1) {
-#define X(TH, U, OCC_F32, OCC_BF16) if (l->kernel == CLUSTER && all <= TH * U) l->kernel = SCOPE_##TH##x##U, l->threads = TH;
+#define X(TH, U, OCC_F32, OCC_BF16) if (l->kernel == CLUSTER && all <= TH * U) l->kernel = SCOPE_##TH##x##U##_##OCC_BF16, l->threads = TH;
             QUANT_SCOPE_KERNELS(X)
 #undef X
         }
