@@ -2,13 +2,9 @@
 #include "norm_quant/norm_quant_sm90.h"
 #include "core/cuda.h"
 #include "core/kernel.h"
-#ifdef OCT_TUNE
-#include <stdio.h>
-#include <stdlib.h>
-#endif
 
 /* By number: for each size, x and residual f32 f32, f32 bf16, bf16 f32; then bf16 bf16, which has sizes of its own. */
-#define N(types, TH, U, OCC) "norm_row_" types "_" #TH "x" #U "_" #OCC,
+#define N(types, TH, U, OCC) "norm_row_" types "_" #TH "x" #U,
 #define X(TH, U, OCC) N("f32_f32", TH, U, OCC) N("f32_bf16", TH, U, OCC) N("bf16_f32", TH, U, OCC)
 #define B(TH, U, OCC) N("bf16_bf16", TH, U, OCC)
 OCT_CUDA_MODULE(norm_quant_sm90, NORM_ROW_KERNELS(X) NORM_BF16_KERNELS(B) "norm_loop");
@@ -16,7 +12,7 @@ OCT_CUDA_MODULE(norm_quant_sm90, NORM_ROW_KERNELS(X) NORM_BF16_KERNELS(B) "norm_
 #undef X
 #undef B
 #define X(TH, U, OCC) ROW_##TH##x##U, ROW_##TH##x##U##_LAST = ROW_##TH##x##U + 2,
-#define B(TH, U, OCC) BF16_##TH##x##U##_##OCC,
+#define B(TH, U, OCC) BF16_##TH##x##U,
 enum { NORM_ROW_KERNELS(X) NORM_BF16_KERNELS(B) LOOP };
 #undef X
 #undef B
@@ -55,20 +51,11 @@ oct_status oct_norm_quant_sm90(const oct_norm_quant_args *a)
     const int r_bf16 = p.residual_bf16 && a->residual_out;
     if ((!group || p.out.lanes) && (r_bf16 || !a->residual || !p.residual_bf16)) {
 #define X(TH, U, OCC) if (kernel == LOOP && a->k <= TH * U * 16) kernel = ROW_##TH##x##U + 2 * p.x_bf16 + r_bf16, go.threads = TH;
-#define B(TH, U, OCC) if (kernel == LOOP && a->k <= TH * U * 16) kernel = BF16_##TH##x##U##_##OCC, go.threads = TH;
+#define B(TH, U, OCC) if (kernel == LOOP && a->k <= TH * U * 16) kernel = BF16_##TH##x##U, go.threads = TH;
         if (p.x_bf16 && r_bf16) { NORM_BF16_KERNELS(B) }
         else { NORM_ROW_KERNELS(X) }
 #undef X
 #undef B
     }
-#ifdef OCT_TUNE
-    const char *e = getenv("NORM");
-    int th, u, occ;
-    if (e && sscanf(e, "%d,%d,%d", &th, &u, &occ) == 3 && kernel != LOOP && p.x_bf16 && r_bf16 && a->k <= th * u * 16) {
-#define B(TH, U, OCC) if (th == TH && u == U && occ == OCC) kernel = BF16_##TH##x##U##_##OCC, go.threads = TH;
-        NORM_BF16_KERNELS(B)
-#undef B
-    }
-#endif
     return oct_cuda_launch(&a->on, &oct_module_norm_quant_sm90, kernel, &go);
 }

@@ -162,7 +162,7 @@ template <int X, int R, int TH, int U, bool PACKED> DEVICE void row_in_registers
     }
 }
 #define ROW(name, X, R, PACKED, TH, U, OCC)                                                                                    \
-    extern "C" __global__ void __launch_bounds__(TH, OCC) norm_row_##name##_##TH##x##U##_##OCC(const __grid_constant__ norm_params p) \
+    extern "C" __global__ void __launch_bounds__(TH, OCC) norm_row_##name##_##TH##x##U(const __grid_constant__ norm_params p) \
     { row_in_registers<X, R, TH, U, PACKED>(p); }
 #define ALL(TH, U, OCC)                                                                                                        \
     ROW(f32_f32, F32, F32, false, TH, U, OCC) ROW(f32_bf16, F32, BF16, true, TH, U, OCC)                                       \

@@ -18,6 +18,6 @@ typedef struct norm_params {
 /* X(threads, units a thread, CTAs an SM): rows of up to 16 times threads and units. A bf16 residual needs residual_out here:
  * without it h is not rounded. */
 #define NORM_ROW_KERNELS(X) X(128, 1, 6) X(512, 1, 2) X(512, 2, 1)
-#define NORM_BF16_KERNELS(X) X(128, 1, 8) X(512, 1, 3) X(512, 2, 1) X(512, 1, 2) X(256, 2, 3) X(256, 2, 4) X(512, 2, 2)
+#define NORM_BF16_KERNELS(X) X(128, 1, 8) X(512, 1, 3) X(512, 2, 2)
 enum { NORM_LOOP_THREADS = 512 };
 #endif

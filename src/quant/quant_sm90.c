@@ -2,34 +2,29 @@
 #include "quant/quant_sm90.h"
 #include "core/cuda.h"
 #include "core/kernel.h"
-#ifdef OCT_TUNE
-#include <stdio.h>
-#include <stdlib.h>
-#endif
 
 /* Kernels by number: f32, then bf16. */
-#define X(TH, U, OCC_F32, OCC_BF16) "quant_scope_f32_" #TH "x" #U "_" #OCC_BF16, "quant_scope_bf16_" #TH "x" #U "_" #OCC_BF16,
-OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(X) "quant_cluster1_f32", "quant_cluster1_bf16", "quant_cluster2_f32", "quant_cluster2_bf16", "quant_cluster3_f32", "quant_cluster3_bf16", "quant_small_f32", "quant_small_bf16",
-                "quant_tile1_f32", "quant_tile1_bf16", "quant_tile2_f32", "quant_tile2_bf16", "quant_tile4_f32", "quant_tile4_bf16",
-                "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32", "quant_large_codes_bf16", "quant_loop_f32",
-                "quant_loop_bf16");
+#define X(TH, U, OCC_F32, OCC_BF16) "quant_scope_f32_" #TH "x" #U, "quant_scope_bf16_" #TH "x" #U,
+OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(X) "quant_cluster_f32", "quant_cluster_bf16", "quant_small_f32", "quant_small_bf16",
+                "quant_tile_f32", "quant_tile_bf16", "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32",
+                "quant_large_codes_bf16", "quant_loop_f32", "quant_loop_bf16");
 #undef X
-#define X(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U##_##OCC_BF16, SCOPE_BF16_##TH##x##U##_##OCC_BF16,
+#define X(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U, SCOPE_BF16_##TH##x##U,
 enum {
-    QUANT_SCOPE_KERNELS(X) CLUSTER, CLUSTER_BF16, CLUSTER2, CLUSTER2_BF16, CLUSTER3, CLUSTER3_BF16, SMALL, SMALL_BF16, TILE1, TILE1_BF16, TILE2, TILE2_BF16, TILE4, TILE4_BF16,
-    LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES, LARGE_CODES_BF16, LOOP
+    QUANT_SCOPE_KERNELS(X) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, TILE, TILE_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES,
+    LARGE_CODES_BF16, LOOP
 };
 #undef X
 
 typedef struct plan {
     quant_params p;
-    int32_t kernel, threads, cluster, smem, two; /* two: LARGE_MAX goes before */
+    int32_t kernel, threads, cluster, two; /* two: LARGE_MAX goes before */
     int64_t ctas;
 } plan;
 
 static int aligned(const void *p, int64_t stride, int64_t elem) { return (uintptr_t)p % 16 == 0 && stride * elem % 16 == 0; }
 
-enum { KEEP = 24 << 20 }; /* bytes of the matrix that stay in L2 between the passes */
+enum { KEEP = 32 << 20 }; /* bytes of the matrix that stay in L2 between the passes */
 static void plan_large(plan *l, int32_t sms, int bf16)
 {
     quant_params *p = &l->p;
@@ -38,11 +33,6 @@ static void plan_large(plan *l, int32_t sms, int bf16)
     l->ctas = oct_max(1, p->m * p->across);
     p->parts = (int32_t)oct_min(oct_min((bf16 ? 4 : 2) * sms, QUANT_LARGE_PARTS), l->ctas);
     p->keep = oct_max(0, l->ctas - KEEP / (chunk * elem));
-#ifdef OCT_TUNE
-    p->evict = getenv("EVICT") != 0;
-    if (getenv("PARTS")) p->parts = (int32_t)oct_min(atoi(getenv("PARTS")) * sms, l->ctas);
-    if (getenv("KEEP")) p->keep = oct_max(0, l->ctas - (atol(getenv("KEEP")) << 20) / (chunk * elem));
-#endif
     l->kernel = LARGE_CODES;
     l->threads = QUANT_LARGE_THREADS;
     l->two = !p->given;
@@ -75,7 +65,7 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
     p->scopes = rows * p->cols;
     p->wide = aligned(a->x, a->ldx, elem) && aligned(a->y, a->ldy, 1) && (p->cols <= 1 || p->bk % 16 == 0);
 
-    const int64_t units = oct_max(1, oct_cdiv(p->bk, 16)), all = units > QUANT_SCOPE_UNITS * QUANT_MAX_CLUSTER ? INT64_MAX : oct_mul(units, p->bm);
+    const int64_t units = oct_max(1, oct_cdiv(p->bk, 16)), all = units > INT32_MAX ? INT64_MAX : oct_mul(units, p->bm);
     p->units = (int32_t)oct_min(units, INT32_MAX);
     p->magic = (1ULL << 32) / (uint64_t)units + ((1ULL << 32) % (uint64_t)units != 0);
     p->lanes = 1;
@@ -86,54 +76,33 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         l->kernel = SMALL;
         l->threads = QUANT_SMALL_THREADS;
         l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS);
-        /* A tile is 512 columns of 8, 16 or 32 rows. */
-        int high = 1;
-#ifdef OCT_TUNE
-        if (getenv("TILE")) high = atoi(getenv("TILE"));
-#endif
         p->across = oct_cdiv(p->k, QUANT_SMALL_COLUMNS);
-        const int64_t tiles = oct_mul(p->across, oct_cdiv(p->m, 8 * high));
-        if (a->scaling == OCT_SCALE_GROUP && p->bk == 16 * p->lanes && p->wide && p->k % 16 == 0 && p->k >= QUANT_SMALL_COLUMNS && p->k <= INT32_MAX &&
-            p->m >= 8 && tiles > 0 && tiles <= INT32_MAX) {
-            l->kernel = high == 1 ? TILE1 : high == 2 ? TILE2 : TILE4;
+        const int64_t tiles = oct_mul(p->across, oct_cdiv(p->m, 8));
+        if (a->scaling == OCT_SCALE_GROUP && p->bk == 16 * p->lanes && p->wide && p->k % 16 == 0 && p->k >= QUANT_SMALL_COLUMNS &&
+            p->k <= INT32_MAX && p->m >= 8 && tiles > 0 && tiles <= INT32_MAX) {
+            l->kernel = TILE;
             l->ctas = tiles;
         }
         return;
     }
-    if (p->scopes == 1 && a->scaling == OCT_SCALE_TENSOR && all > QUANT_SCOPE_UNITS * (p->given ? 1 : QUANT_MAX_CLUSTER) &&
+    const int64_t most = QUANT_CLUSTER_UNITS * QUANT_MAX_CLUSTER;
+    if (a->scaling == OCT_SCALE_TENSOR && all > (p->given ? QUANT_SCOPE_UNITS : most) &&
         oct_mul(p->m, oct_cdiv(p->k, QUANT_LARGE_THREADS * 16)) <= INT32_MAX) {
         plan_large(l, sms, a->x_dtype == OCT_BF16);
         return;
     }
-#ifdef OCT_TUNE
-    const char *e = getenv("SCOPE");
-    int th, u, occ;
-    if (e && sscanf(e, "%d,%d,%d", &th, &u, &occ) == 3 && all <= th * u && all > 128) {
-#define X(TH, U, OCC_F32, OCC_BF16) if (th == TH && u == U && occ == OCC_BF16) l->kernel = SCOPE_##TH##x##U##_##OCC_BF16;
-        QUANT_SCOPE_KERNELS(X)
-#undef X
-        l->threads = th; l->ctas = p->scopes;
-        return;
-    }
-#endif
-    if (all > 0 && all <= QUANT_SCOPE_UNITS * QUANT_MAX_CLUSTER && p->scopes < INT32_MAX / QUANT_MAX_CLUSTER) {
-        while (QUANT_SCOPE_UNITS * l->cluster < all) l->cluster *= 2;
-        l->ctas = p->scopes * l->cluster;
-        l->threads = 512;
-        l->kernel = CLUSTER;
-#ifdef OCT_TUNE
-        if (getenv("CLUS") && l->cluster > 1 && l->cluster < 8) {
-            l->cluster *= 2; l->ctas *= 2;
-            l->kernel = atoi(getenv("CLUS")) == 2 ? CLUSTER2 : CLUSTER3;
-            l->threads = l->kernel == CLUSTER2 ? 512 : 256;
-            return;
-        }
-#endif
-        if (l->cluster == 1) {
-#define X(TH, U, OCC_F32, OCC_BF16) if (l->kernel == CLUSTER && all <= TH * U) l->kernel = SCOPE_##TH##x##U##_##OCC_BF16, l->threads = TH;
+    if (all > 0 && all <= most && p->scopes < INT32_MAX / QUANT_MAX_CLUSTER) {
+        if (all > QUANT_SCOPE_UNITS) {
+            l->kernel = CLUSTER;
+            l->threads = 512;
+            while (QUANT_CLUSTER_UNITS * l->cluster < all) l->cluster *= 2;
+        } else {
+            l->kernel = LOOP;
+#define X(TH, U, OCC_F32, OCC_BF16) if (l->kernel == LOOP && all <= TH * U) l->kernel = SCOPE_##TH##x##U, l->threads = TH;
             QUANT_SCOPE_KERNELS(X)
 #undef X
         }
+        l->ctas = p->scopes * l->cluster;
         return;
     }
     l->kernel = LOOP;
@@ -156,7 +125,7 @@ oct_status oct_quant_sm90(const oct_quant_args *a)
     if (!d) return OCT_E_DEVICE;
     plan_of(a, d->sms, &l);
     const int32_t bf16 = a->x_dtype == OCT_BF16;
-    oct_cuda_launch_t go = { .op = "quant", .m = a->m, .k = a->k, .x = l.ctas, .threads = l.threads, .cluster = l.cluster, .smem = l.smem, .params = &l.p };
+    oct_cuda_launch_t go = { .op = "quant", .m = a->m, .k = a->k, .x = l.ctas, .threads = l.threads, .cluster = l.cluster, .params = &l.p };
     oct_on on = a->on;
     if (l.two) {
         oct_cuda_launch_t before = go;

@@ -53,8 +53,8 @@ template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_para
         exchange_skip();
     coder c;
     int how;
-    const float s_ = coder_for(p, amax, p.given ? 0 : bound_of(p), p.given ? *scale : 0, &c, &how);
-    if (!p.given && threadIdx.x == 0 && rank == 0) *scale = s_;
+    const float stored = coder_for(p, amax, p.given ? 0 : bound_of(p), p.given ? *scale : 0, &c, &how);
+    if (!p.given && threadIdx.x == 0 && rank == 0) *scale = stored;
 #pragma unroll
     for (int i = 0; i < U; i++) {
         uint32_t codes[4];
@@ -63,20 +63,14 @@ template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_para
     }
 }
 #define X(TH, U, OCC_F32, OCC_BF16)                                                                                               \
-    extern "C" __global__ void __launch_bounds__(TH, OCC_F32) quant_scope_f32_##TH##x##U##_##OCC_BF16(const __grid_constant__ quant_params p)   \
+    extern "C" __global__ void __launch_bounds__(TH, OCC_F32) quant_scope_f32_##TH##x##U(const __grid_constant__ quant_params p)   \
     { scope<F32, TH, U, false>(p); }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(TH, OCC_BF16) quant_scope_bf16_##TH##x##U##_##OCC_BF16(const __grid_constant__ quant_params p) \
+    extern "C" __global__ void __launch_bounds__(TH, OCC_BF16) quant_scope_bf16_##TH##x##U(const __grid_constant__ quant_params p) \
     { scope<BF16, TH, U, false>(p); }
 QUANT_SCOPE_KERNELS(X)
 #undef X
-#define CLUSTER(name, TH, U, OCC_F32, OCC_BF16)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(TH, OCC_F32) quant_cluster##name##_f32(const __grid_constant__ quant_params p)       \
-    { scope<F32, TH, U, true>(p); }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(TH, OCC_BF16) quant_cluster##name##_bf16(const __grid_constant__ quant_params p)     \
-    { scope<BF16, TH, U, true>(p); }
-CLUSTER(1, 512, 4, 1, 2)
-CLUSTER(2, 512, 2, 1, 3)
-CLUSTER(3, 256, 4, 2, 4)
+extern "C" __global__ void __launch_bounds__(512, 1) quant_cluster_f32(const __grid_constant__ quant_params p) { scope<F32, 512, 2, true>(p); }
+extern "C" __global__ void __launch_bounds__(512, 3) quant_cluster_bf16(const __grid_constant__ quant_params p) { scope<BF16, 512, 2, true>(p); }
 
 // ---- small ----
 
@@ -113,58 +107,42 @@ template <int T> DEVICE void small(const quant_params &p)
     if (!p.given && l == 0 && there) *scale = s;
 }
 
-/* Rows of whole units, 512 columns and more: a CTA takes 512 columns of 8 U rows, a row a warp and turn. Scales of rows that
- * lie together in memory (MN-major) are stored together. */
-template <int T, int U> DEVICE void tile(const quant_params &p)
+/* Rows of whole units, 512 columns and more: a CTA takes 512 columns of 8 rows, a row a warp. Scales of rows that lie
+ * together in memory (MN-major) are stored together. */
+template <int T> DEVICE void tile(const quant_params &p)
 {
     enum { ROWS = QUANT_SMALL_THREADS / 32 };
-    __shared__ float scales[U * ROWS][33];
+    __shared__ float scales[ROWS][33];
     chain_launch();
     chain_wait();
     const uint32_t lanes = p.lanes, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t band = blockIdx.x / (uint32_t)p.across, chunk = blockIdx.x - band * (uint32_t)p.across;
-    const uint32_t first = chunk * (32 / lanes), scope = first + lane / lanes, row0 = band * (U * ROWS);
+    const uint32_t first = chunk * (32 / lanes), scope = first + lane / lanes, row0 = band * ROWS;
     const int col = (int)(chunk * 32 + lane) * UNIT;
-    unit<T> u[U];
-#pragma unroll
-    for (int i = 0; i < U; i++) {
-        const int64_t row = row0 + i * ROWS + warp;
-        u[i] = load_if<T>(row < p.m && col < p.k, p.x + (row * p.ldx + col) * type<T>::BYTES);
-    }
+    const int64_t row = row0 + warp;
+    const bool there = row < p.m && col < p.k;
+    const unit<T> u = load_if<T>(there, p.x + (row * p.ldx + col) * type<T>::BYTES);
+    float *scale = p.scale + row * p.scale_row + scope * p.scale_col;
     const float ub = p.given ? 0 : bound_of(p);
-#pragma unroll
-    for (int i = 0; i < U; i++) {
-        const int64_t row = row0 + i * ROWS + warp;
-        const int n = row < p.m && col < p.k ? UNIT : 0;
-        float *scale = p.scale + row * p.scale_row + scope * p.scale_col;
-        const float s = small_unit<T>(p, u[i], ub, p.given && n ? *scale : 1.0f, p.y + row * p.ldy + col, n);
-        if (p.given) continue;
-        if (lane % lanes) continue;
-        if (p.scale_row == 1) scales[i * ROWS + warp][lane / lanes] = s;
-        else if (n) *scale = s;
+    const float s = small_unit<T>(p, u, ub, p.given && there ? *scale : 1.0f, p.y + row * p.ldy + col, there ? UNIT : 0);
+    if (p.given) return;
+    if (p.scale_row != 1) {
+        if (lane % lanes == 0 && there) *scale = s;
+        return;
     }
-    if (p.given || p.scale_row != 1) return;
+    if (lane % lanes == 0) scales[warp][lane / lanes] = s;
     __syncthreads();
-#pragma unroll
-    for (uint32_t t = threadIdx.x; t < U * QUANT_SMALL_THREADS; t += QUANT_SMALL_THREADS) {
-        const uint32_t g = t / (U * ROWS), r = t % (U * ROWS);
-        if (g < 32 / lanes && first + g < p.cols && row0 + r < p.m) p.scale[row0 + r + (first + g) * p.scale_col] = scales[r][g];
-    }
+    const uint32_t g = threadIdx.x / ROWS, r = threadIdx.x % ROWS;
+    if (g < 32 / lanes && first + g < p.cols && row0 + r < p.m) p.scale[row0 + r + (first + g) * p.scale_col] = scales[r][g];
 }
-#define SMALL(name, T, OCC)                                                                                                          \
+#define SMALL(name, T, OCC, OCC_TILE)                                                                                          \
     extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, OCC) quant_small_##name(const __grid_constant__ quant_params p) \
-    { small<T>(p); }
-SMALL(f32, F32, 6)
-SMALL(bf16, BF16, 8)
-#define TILE(name, T, U, OCC)                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, OCC) quant_tile##U##_##name(const __grid_constant__ quant_params p) \
-    { tile<T, U>(p); }
-TILE(f32, F32, 1, 5)
-TILE(bf16, BF16, 1, 6)
-TILE(f32, F32, 2, 3)
-TILE(bf16, BF16, 2, 5)
-TILE(f32, F32, 4, 2)
-TILE(bf16, BF16, 4, 4)
+    { small<T>(p); }                                                                                                           \
+    extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, OCC_TILE) quant_tile_##name(const __grid_constant__ quant_params p) \
+    { tile<T>(p); }
+SMALL(f32, F32, 6, 5)
+SMALL(bf16, BF16, 8, 6)
+#undef SMALL
 
 // ---- large: a matrix, one scope ----
 
@@ -225,7 +203,7 @@ template <int T> DEVICE void large_codes(const quant_params &p)
     uint32_t codes[4];
     encode(u, c, how, codes);
     uint8_t *y = p.y + at.row * p.ldy + at.col;
-    if (p.wide && n >= UNIT && p.evict) store16_evict_first(y, make_uint4(codes[0], codes[1], codes[2], codes[3]));
+    if (p.wide && n >= UNIT) store16_evict_first(y, make_uint4(codes[0], codes[1], codes[2], codes[3]));
     else store_codes(y, codes, n, p.wide);
 }
 #define LARGE(name, T, OCC)                                                                                            \

@@ -19,15 +19,14 @@ typedef struct quant_params {
     int32_t units;                /* of a scope's row; of the packed matrix's row, a multiple of lanes, for small scopes */
     int32_t lanes;                /* small scopes: threads of one, a power of two */
     int32_t eps, given, wide;     /* rule, SCALE_GIVEN, rows aligned for 16-byte accesses */
-    int32_t evict;                /* large: codes leave L2 first */
     int32_t parts;                /* CTAs that found maxima */
 } quant_params;
 
 /* X(threads, units of 16 elements a thread, CTAs an SM for f32, for bf16) */
-#define QUANT_SCOPE_KERNELS(X) X(128, 1, 8, 8) X(256, 1, 6, 8) X(512, 1, 3, 4) X(512, 2, 1, 3) X(512, 4, 1, 2) \
-    X(256, 2, 3, 5) X(256, 2, 3, 6) X(256, 4, 2, 4) X(256, 4, 2, 3) X(1024, 1, 1, 2) X(128, 4, 4, 8) X(128, 4, 4, 7)
+#define QUANT_SCOPE_KERNELS(X) X(128, 1, 8, 8) X(256, 1, 6, 8) X(512, 1, 3, 4) X(512, 2, 1, 3) X(512, 4, 1, 2)
 enum {
-    QUANT_SCOPE_UNITS = 2048, QUANT_MAX_CLUSTER = 8, /* what a CTA, a cluster can hold */
+    QUANT_SCOPE_UNITS = 2048,                            /* what a CTA can hold */
+    QUANT_CLUSTER_UNITS = 1024, QUANT_MAX_CLUSTER = 8,   /* a CTA of a cluster; CTAs of a cluster */
     QUANT_SMALL_THREADS = 256, QUANT_SMALL_COLUMNS = 512,
     QUANT_LARGE_THREADS = 512, QUANT_LARGE_PARTS = 1024
 };

@@ -2,9 +2,6 @@
 #include "silu_mul_quant/silu_mul_quant_sm90.h"
 #include "core/cuda.h"
 #include "core/kernel.h"
-#ifdef OCT_TUNE
-#include <stdlib.h>
-#endif
 
 #define X(TH, U, OCC_F32, OCC_BF16) , "silu_row_f32_" #TH "x" #U, "silu_row_bf16_" #TH "x" #U
 OCT_CUDA_MODULE(silu_mul_quant_sm90, "silu_flat_f32", "silu_flat_bf16", "silu_loop", "silu_cluster_f32", "silu_cluster_bf16" SILU_ROW_KERNELS(X));
@@ -57,9 +54,6 @@ oct_status oct_silu_mul_quant_sm90(const oct_silu_mul_quant_args *a)
 #define X(TH, U, OCC_F32, OCC_BF16) if (kernel == LOOP && a->k <= TH * U * 16) kernel = ROW_##TH##x##U + bf16, go.threads = TH;
         SILU_ROW_KERNELS(X)
 #undef X
-#ifdef OCT_TUNE
-        if (getenv("SILU2") && a->k <= 8192 && a->k > 2048) kernel = ROW_256x2 + bf16, go.threads = 256;
-#endif
     }
     return oct_cuda_launch(&a->on, &oct_module_silu_mul_quant_sm90, kernel, &go);
 }

@@ -12,6 +12,6 @@ typedef struct silu_params {
 } silu_params;
 
 /* X(threads, units a thread, CTAs an SM for f32, for bf16): rows of up to 16 times threads and units */
-#define SILU_ROW_KERNELS(X) X(128, 1, 8, 8) X(512, 1, 2, 3) X(512, 2, 1, 2) X(512, 4, 1, 1) X(256, 2, 2, 4)
+#define SILU_ROW_KERNELS(X) X(128, 1, 8, 8) X(512, 1, 2, 3) X(512, 2, 1, 2) X(512, 4, 1, 1)
 enum { SILU_FLAT_THREADS = 256, SILU_LOOP_THREADS = 512 };
 #endif
