@@ -1,0 +1,395 @@
+/* gemm_tile_sm90.cu - y = x w^T in tiles of 128 x `columns`, for many rows of x.
+ *
+ * CTAs are persistent. One warp fetches 128-byte blocks of k of x and w into a ring; two warpgroups of 64 rows multiply. Three modes:
+ *   FAST      sums stay in the tensor core over all of k.
+ *   ACCURATE  they leave it for f32 registers after every `flush` blocks.
+ *   SCALED    after every block, where the block's scales meet them.
+ * y leaves through shared memory and the copy engine while the ring fills for the next tile, or from registers where its
+ * rows are not aligned. `split` = 2: two CTAs halve k, and one finishes the upper, one the lower 64 rows. */
+#include "gemm/gemm_tile_sm90.h"
+#include "isa/sm90/copy.cuh"
+#include "isa/sm90/wgmma.cuh"
+#include "gemm/gemm_device_sm90.cuh"
+
+enum { FAST = TILE_FAST, ACCURATE = TILE_ACCURATE, SCALED = TILE_SCALED };
+
+template <int columns_, int types_, int mode_, int flush_, int split_, int held_ = 0> struct shape {
+    static constexpr int columns = columns_, types = types_, mode = mode_, flush = flush_, split = split_;
+    static constexpr int held = held_; /* 1: x of a block is held in registers, for both halves */
+    static constexpr int type = types == F8_F8 ? F8 : BF16, block_k = types == F8_F8 ? 128 : 64;
+    static constexpr int x_bytes = TILE_ROWS * 128, w_bytes = columns * 128, s_floats = TILE_ROWS + 4, s_bytes = mode == SCALED ? s_floats * 4 : 0;
+    static constexpr int sums = columns / 2;
+    /* Two levels of 256 columns would need 256 registers: two halves, one after the other, share the lower level. */
+    static constexpr int halves = mode != FAST && columns == 256 ? 2 : 1, part = columns / halves;
+    static constexpr int box = columns % 64 || mode == SCALED ? 32 : 64, box_bytes = 64 * box * 2;
+    static constexpr int releases = mode == SCALED ? 8 : 2;
+};
+
+struct layout { uint32_t x, w, s, boxes, tables, full, empty, done; };
+template <class S> DEVICE layout layout_of(uint32_t base, int stages)
+{
+    layout l;
+    l.x = base;
+    l.w = l.x + stages * S::x_bytes;
+    l.boxes = l.w + stages * S::w_bytes;
+    l.s = l.boxes + 4 * S::box_bytes;
+    l.tables = l.s + stages * S::s_bytes;
+    l.full = l.tables + 4 * S::box * 8;
+    l.empty = l.full + 8 * stages;
+    l.done = l.empty + 8 * stages;
+    return l;
+}
+
+/* Tile number t: rasters of p.raster tiles along m, all n inside one, batch after batch. */
+typedef struct tile { int batch, m0, n0; } tile;
+template <class S> DEVICE tile tile_of(const gemm_tile_params &p, int t, int rank)
+{
+    const int per_batch = p.tiles_m * p.tiles_n, b = t / per_batch, u = t - b * per_batch;
+    const int per = p.raster * p.tiles_n, first = u / per * p.raster, width = min(p.raster, p.tiles_m - first), r = u % per;
+    const int m = first + r % width, n = r / width;
+    tile at = { b, (p.log_share ? 2 * m + rank : m) * TILE_ROWS, n * S::columns };
+    return at;
+}
+
+/* ---- Fetching ---- */
+
+template <class S> DEVICE void fetch_w(const gemm_tile_params &p, const layout &l, int s, int k, const tile &at, int rank)
+{
+    const int batch = p.w_shared ? 0 : at.batch;
+    if (!p.log_share) load_box3(l.w + s * S::w_bytes, &p.w, l.full + 8 * s, k * S::block_k, at.n0, batch, KEEP_NORMAL);
+    else
+        load_box3_to(3, l.w + s * S::w_bytes + rank * (S::w_bytes / 2), &p.w, l.full + 8 * s, k * S::block_k,
+                     at.n0 + rank * (S::columns / 2), batch, KEEP_NORMAL);
+}
+
+template <class S> DEVICE void fetch_scales(const gemm_tile_params &p, const layout &l, int s, int k, const tile &at)
+{
+    const int lane = threadIdx.x & 31;
+    const uint32_t to = l.s + s * S::s_bytes;
+    const gemm_scale &sx = p.scales.x, &sw = p.scales.w;
+    const float *x = sx.p + at.batch * sx.batch + k * sx.block, *w = sw.p + at.batch * sw.batch + k * sw.block;
+    if (!p.bulk_scales)
+        for (int i = lane; i < TILE_ROWS; i += 32) {
+            const int real = at.m0 + i < p.m;
+            copy_4(to + i * 4, real ? x + ((at.m0 + i) >> sx.shift) * sx.row : sx.p, real);
+        }
+    if (lane < 2) {
+        const int j = at.n0 + lane * 128, real = j < p.n && lane * 128 < S::columns;
+        copy_4(to + (TILE_ROWS + lane) * 4, real ? w + (j >> sw.shift) * sw.row : sw.p, real);
+    }
+    barrier_arrive_copies(l.full + 8 * s);
+}
+
+/* A whole warp; lane 0 alone where there are no block scales. */
+template <class S> DEVICE void fetch(const gemm_tile_params &p, const layout &l, int worker, int workers, int tiles, int rank, int k0, int steps)
+{
+    const int lane = threadIdx.x & 31;
+    uint32_t parity = 0;
+    int s = 0, early = p.chain ? min(p.stages, steps) : 0; /* blocks of w fetched before the previous kernel is done */
+    for (int t = worker; t < tiles; t += workers) {
+        const tile at = tile_of<S>(p, t, rank);
+        const uint32_t row_scales = S::mode == SCALED && p.bulk_scales ? max(0, min(TILE_ROWS, p.m - at.m0)) * 4 : 0;
+        if (early) {
+            if (!lane)
+                for (int k = 0; k < early; k++) {
+                    barrier_expect(l.full + 8 * k, S::x_bytes + S::w_bytes + row_scales);
+                    fetch_w<S>(p, l, k, k0 + k, at, rank);
+                }
+            chain_wait();
+        }
+        for (int k = 0; k < steps; k++) {
+            const uint32_t full = l.full + 8 * s;
+            if (k >= early) barrier_wait(l.empty + 8 * s, parity ^ 1);
+            if (!lane) {
+                if (k >= early) {
+                    barrier_expect(full, S::x_bytes + S::w_bytes + row_scales);
+                    fetch_w<S>(p, l, s, k0 + k, at, rank);
+                }
+                load_box3(l.x + s * S::x_bytes, &p.x, full, (k0 + k) * S::block_k, at.m0, at.batch, KEEP_NORMAL);
+                if (row_scales)
+                    load_bulk(l.s + s * S::s_bytes, p.scales.x.p + at.batch * p.scales.x.batch + (k0 + k) * p.scales.x.block + at.m0, row_scales, full);
+            }
+            if (S::mode == SCALED) fetch_scales<S>(p, l, s, k0 + k, at);
+            if (++s == p.stages) { s = 0; parity ^= 1; }
+        }
+        early = 0;
+    }
+    if (p.chain) chain_launch();
+}
+
+/* ---- Multiplying ---- */
+
+struct place { int slot; uint32_t parity; }; /* in the ring */
+DEVICE void advance(place &at, int stages) { if (++at.slot == stages) { at.slot = 0; at.parity ^= 1; } }
+
+template <class S> DEVICE void release(const gemm_tile_params &p, const layout &l, int slot)
+{
+    if (S::mode == SCALED) __syncwarp();
+    const int who = threadIdx.x & (S::mode == SCALED ? 31 : 127);
+    if (!p.log_share) { if (!who) barrier_arrive(l.empty + 8 * slot); }
+    else if (who < 2) barrier_arrive_at(l.empty + 8 * slot, who);
+}
+
+/* One block: d (+)= x w^T for this warpgroup's rows and `part` columns of half h. */
+template <class S> DEVICE void multiply(float *d, const layout &l, int group, int slot, int h, int keep, uint32_t *x_held)
+{
+    if (S::held) {
+        const uint64_t w = operand(l.w + slot * S::w_bytes + h * S::part * 128);
+        if (!h) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) load_operand(l.x + slot * S::x_bytes + group * 8192, i, x_held + 4 * i);
+        }
+        registers_fence<S::part / 2>(d);
+        products_begin();
+#pragma unroll
+        for (int i = 0; i < 4; i++) wgmma_registers<S::type, S::part>(d, x_held + 4 * i, w + 2 * i, i > 0 || keep);
+        products_commit();
+        registers_fence<S::part / 2>(d);
+        return;
+    }
+    const uint64_t x = operand(l.x + slot * S::x_bytes + group * 8192), w = operand(l.w + slot * S::w_bytes + h * S::part * 128);
+    registers_fence<S::part / 2>(d);
+    products_begin();
+#pragma unroll
+    for (int i = 0; i < 4; i++) wgmma<S::type, S::part>(d, x + 2 * i, w + 2 * i, i > 0 || keep);
+    products_commit();
+    registers_fence<S::part / 2>(d);
+}
+
+template <class S> DEVICE void sum_fast(const gemm_tile_params &p, const layout &l, int group, int steps, place &at, float *sum)
+{
+    int before = 0;
+    for (int k = 0; k < steps; k++) {
+        barrier_wait(l.full + 8 * at.slot, at.parity);
+        multiply<S>(sum, l, group, at.slot, 0, k > 0, 0);
+        products_wait<1>();
+        if (k > 0) release<S>(p, l, before);
+        before = at.slot;
+        advance(at, p.stages);
+    }
+    products_wait<0>();
+    registers_fence<S::sums>(sum);
+    release<S>(p, l, before);
+}
+
+template <class S> DEVICE void sum_accurate(const gemm_tile_params &p, const layout &l, int group, int steps, place &at, float *sum)
+{
+    float d[S::part / 2];
+    uint32_t x_held[16];
+#pragma unroll
+    for (int i = 0; i < S::sums; i++) sum[i] = 0;
+    for (int k = 0; k < steps; k += S::flush) {
+        const int blocks = S::flush == 1 ? 1 : min(S::flush, steps - k);
+#pragma unroll
+        for (int h = 0; h < S::halves; h++) {
+            place b = at;
+            for (int i = 0; i < blocks; i++) {
+                if (!h) barrier_wait(l.full + 8 * b.slot, b.parity);
+                multiply<S>(d, l, group, b.slot, h, i > 0, x_held);
+                advance(b, p.stages);
+            }
+            products_wait<0>();
+            registers_fence<S::part / 2>(d);
+            if (h + 1 == S::halves)
+                for (int i = 0; i < blocks; i++) {
+                    release<S>(p, l, at.slot);
+                    advance(at, p.stages);
+                }
+#pragma unroll
+            for (int i = 0; i < S::part / 2; i++) sum[h * (S::part / 2) + i] += d[i];
+        }
+    }
+}
+
+template <class S> DEVICE void sum_scaled(const gemm_tile_params &p, const layout &l, int group, int steps, place &at, float *sum)
+{
+    const int row = group * 64 + (threadIdx.x >> 5 & 3) * 16 + (threadIdx.x >> 2 & 7);
+    float d[S::part / 2];
+    uint32_t x_held[16];
+#pragma unroll
+    for (int i = 0; i < S::sums; i++) sum[i] = 0;
+    for (int k = 0; k < steps; k++) {
+        barrier_wait(l.full + 8 * at.slot, at.parity);
+        const uint32_t s = l.s + at.slot * S::s_bytes;
+        const float x0 = load_shared(s + row * 4), x1 = load_shared(s + (row + 8) * 4);
+        const float2 w = load_shared2(s + TILE_ROWS * 4);
+#pragma unroll
+        for (int h = 0; h < S::halves; h++) {
+            const float s0 = x0 * (h ? w.y : w.x), s1 = x1 * (h ? w.y : w.x);
+            multiply<S>(d, l, group, at.slot, h, 0, x_held);
+            products_wait<0>();
+            registers_fence<S::part / 2>(d);
+            if (h + 1 == S::halves) release<S>(p, l, at.slot);
+#pragma unroll
+            for (int i = 0; i < S::part / 2; i++) sum[h * (S::part / 2) + i] += (i & 2 ? s1 : s0) * d[i];
+        }
+        advance(at, p.stages);
+    }
+}
+
+/* ---- Finishing ---- */
+
+DEVICE void store_matrices(uint32_t a, uint32_t x, uint32_t y, uint32_t z, uint32_t w)
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(a), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
+}
+
+/* sum -> y. columns: this thread's columns thread % 128 and + 128 of the tile; rows: scales of its two rows. */
+template <class S>
+DEVICE void write_tile(const gemm_tile_params &p, const layout &l, int group, const tile &at, const float *sum, const gemm_column *columns,
+                       const float *rows, int &box)
+{
+    const int thread = threadIdx.x & 127, lane = thread & 31, warp = thread >> 5, bar = group + 2;
+#pragma unroll
+    for (int c = 0; c < S::columns / S::box; c++) {
+        const uint32_t table = l.tables + (group * 2 + box) * S::box * 8, to = l.boxes + (group * 2 + box) * S::box_bytes;
+        const int mine = thread - c * S::box % 128; /* this thread knows column `mine` of the box */
+        if (mine >= 0 && mine < S::box) {
+            const gemm_column v = columns[c * S::box / 128];
+            store_shared(table + mine * 8, v.scale);
+            store_shared(table + mine * 8 + 4, v.bias);
+        }
+        if (p.boxes && !thread) stores_read<1>();
+        group_sync(bar, 128);
+        const int row = warp * 16 + (lane & 15);
+#pragma unroll
+        for (int j = 0; j < S::box / 16; j++) {
+            float v[8];
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const float4 t = load_shared4(table + (j * 16 + h * 8 + (lane & 3) * 2) * 8);
+                const gemm_column c0 = { t.x, t.y }, c1 = { t.z, t.w };
+                const float *f = sum + (c * S::box / 8 + j * 2 + h) * 4;
+                v[4 * h] = finish(f[0], rows[0], c0);
+                v[4 * h + 1] = finish(f[1], rows[0], c1);
+                v[4 * h + 2] = finish(f[2], rows[1], c0);
+                v[4 * h + 3] = finish(f[3], rows[1], c1);
+            }
+            if (p.boxes) {
+                const uint32_t chunk = j * 2 + (lane >> 4);
+                const uint32_t a = S::box == 64 ? to + row * 128 + ((chunk ^ (row & 7)) << 4) : to + row * 64 + ((chunk ^ (row >> 1 & 3)) << 4);
+                store_matrices(a, f32x2_to_bf16x2(v[0], v[1]), f32x2_to_bf16x2(v[2], v[3]), f32x2_to_bf16x2(v[4], v[5]),
+                               f32x2_to_bf16x2(v[6], v[7]));
+            } else {
+                const int i = at.m0 + group * 64 + warp * 16 + (lane >> 2), col = at.n0 + c * S::box + j * 16 + (lane & 3) * 2;
+                for (int h = 0; h < 4; h++)
+                    if (i + 8 * (h & 1) < p.m)
+                        store_pair(p.out, at.batch, i + 8 * (h & 1), col + 8 * (h >> 1), p.n, v[2 * h], v[2 * h + 1]);
+            }
+        }
+        if (p.boxes) {
+            proxy_fence();
+            group_sync(bar, 128);
+            if (!thread) {
+                store_box3(&p.y, to, at.n0 + c * S::box, at.m0 + group * 64, at.batch);
+                stores_commit();
+            }
+        }
+        box ^= 1;
+    }
+}
+
+/* split: the peer gets the sums of the rows that it finishes, over its drained ring; mine are completed. */
+template <class S> DEVICE int join(const layout &l, int group, int rank, float *sum)
+{
+    const uint32_t buffer = l.x + (threadIdx.x & 127) * 16;
+    cluster_arrive(); /* both rings are drained */
+    cluster_wait();
+    if (group != rank) {
+        const uint32_t to = shared_of(buffer, rank ^ 1), done = shared_of(l.done, rank ^ 1);
+#pragma unroll
+        for (int i = 0; i < S::sums / 4; i++) store_remote4(to + i * 2048, sum + 4 * i, done);
+        return 0;
+    }
+    barrier_wait_cluster(l.done, 0);
+#pragma unroll
+    for (int i = 0; i < S::sums / 4; i++) {
+        const float4 v = load_shared4(buffer + i * 2048);
+        sum[4 * i] += v.x;
+        sum[4 * i + 1] += v.y;
+        sum[4 * i + 2] += v.z;
+        sum[4 * i + 3] += v.w;
+    }
+    return 1;
+}
+
+template <class S> DEVICE void scales_of(const gemm_tile_params &p, const tile &here, int thread, int row, gemm_column *columns, float *rows)
+{
+    for (int i = 0; i < 2; i++) {
+        columns[i] = column_of(p.out, p.scales.w, S::mode == SCALED, here.batch, here.n0 + thread + 128 * i, p.n);
+        rows[i] = S::mode == SCALED ? 1.0f : scale_of(p.scales.x, here.batch, here.m0 + row + 8 * i, p.m);
+    }
+}
+
+template <class S> DEVICE void work(const gemm_tile_params &p)
+{
+    extern __shared__ __align__(1024) unsigned char memory[];
+    const layout l = layout_of<S>(shared_address(memory), p.stages);
+    const int warp = __shfl_sync(~0u, (int)threadIdx.x >> 5, 0), group = warp >> 2, clustered = S::split > 1 || p.log_share;
+    const int rank = clustered ? (int)cluster_rank() : 0, part = S::split > 1 ? rank : 0;
+    const int worker = blockIdx.x >> clustered, workers = gridDim.x >> clustered, tiles = p.tiles_m * p.tiles_n * p.batch;
+    const int k0 = p.k_steps * part / S::split, steps = p.k_steps * (part + 1) / S::split - k0;
+    if (threadIdx.x == 256) {
+        for (int i = 0; i < p.stages; i++) {
+            barrier_init(l.full + 8 * i, 1 + (S::mode == SCALED ? 32 : 0));
+            barrier_init(l.empty + 8 * i, S::releases << p.log_share);
+        }
+        barrier_init(l.done, 1);
+        barrier_init_done();
+        if (S::split > 1) barrier_expect(l.done, 128 * S::sums * 4);
+    }
+    if (clustered) { cluster_arrive(); cluster_wait(); }
+    else __syncthreads();
+    if (group == 2) {
+        if (S::mode != FAST) asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
+        if (warp == 8) {
+            if (S::mode == SCALED || threadIdx.x == 256) fetch<S>(p, l, worker, workers, tiles, rank, k0, steps);
+            __syncwarp();
+        }
+        if (S::split > 1) { cluster_arrive(); cluster_wait(); }
+    } else {
+        if (S::mode != FAST) asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        const int thread = threadIdx.x & 127, row = group * 64 + (warp & 3) * 16 + (thread >> 2 & 7);
+        place at = { 0, 0 };
+        int box = 0;
+        if (p.chain) chain_wait();
+        for (int t = worker; t < tiles; t += workers) {
+            const tile here = tile_of<S>(p, t, rank);
+            float sum[S::sums], rows[2];
+            gemm_column columns[2];
+            if (!S::held || S::mode == SCALED) scales_of<S>(p, here, thread, row, columns, rows);
+            if (S::mode == FAST) sum_fast<S>(p, l, group, steps, at, sum);
+            else if (S::mode == ACCURATE) sum_accurate<S>(p, l, group, steps, at, sum);
+            else sum_scaled<S>(p, l, group, steps, at, sum);
+            if (S::held && S::mode != SCALED) scales_of<S>(p, here, thread, row, columns, rows);
+            if (S::split > 1 && !join<S>(l, group, rank, sum)) break;
+            write_tile<S>(p, l, group, here, sum, columns, rows, box);
+        }
+        if (!thread) stores_done();
+    }
+    if (clustered) { /* nobody leaves while a peer may still reach its barriers */
+        __syncwarp();
+        cluster_arrive();
+        cluster_wait();
+    }
+}
+
+#define KERNEL(name, columns, types, mode, flush, split, held)                                                                \
+    extern "C" __global__ void __launch_bounds__(mode == FAST ? 288 : 384, 1)                                           \
+    gemm_tile_##name##_##columns(const __grid_constant__ gemm_tile_params p) { work<shape<columns, types, mode, flush, split, held> >(p); }
+KERNEL(f8, 256, F8_F8, FAST, 1, 1, 0)
+KERNEL(f8, 224, F8_F8, FAST, 1, 1, 0)
+KERNEL(f8, 192, F8_F8, FAST, 1, 1, 0)
+KERNEL(f8, 128, F8_F8, FAST, 1, 1, 0)
+KERNEL(f8_split, 160, F8_F8, FAST, 1, 2, 0)
+KERNEL(f8_exact, 256, F8_F8, ACCURATE, 2, 1, 0)
+KERNEL(f8_exact, 128, F8_F8, ACCURATE, 2, 1, 0)
+KERNEL(f8_exact_split, 160, F8_F8, ACCURATE, 2, 2, 0)
+KERNEL(f8_scaled, 256, F8_F8, SCALED, 1, 1, 0)
+KERNEL(f8_scaled, 128, F8_F8, SCALED, 1, 1, 0)
+KERNEL(bf16, 256, BF16_BF16, FAST, 1, 1, 0)
+KERNEL(bf16, 128, BF16_BF16, FAST, 1, 1, 0)
+KERNEL(f8_flush1, 256, F8_F8, ACCURATE, 1, 1, 0)
+KERNEL(f8_flush4, 256, F8_F8, ACCURATE, 4, 1, 0)
+KERNEL(f8_held, 256, F8_F8, ACCURATE, 1, 1, 1)
+KERNEL(f8_scaled_held, 256, F8_F8, SCALED, 1, 1, 1)
