@@ -26,7 +26,7 @@ static decode_plan plan_of(const oct_gemm_args *a)
     while (d.log_split < 3 && tiles << (d.log_split + 1) <= (chain ? 160 : 96) && steps >> (d.log_split + 1) >= 4) d.log_split++;
     if (!d.log_split && d.log_tokens > 3 && tiles > 1) d.log_share = 1;
     const int32_t room = (chain || d.log_tokens == 6 ? 210 : 105) * 1024;
-    d.stages = (int32_t)oct_max(2, oct_min(room / stage_bytes(a, 1 << d.log_tokens), chain ? 10 : 6));
+    d.stages = (int32_t)oct_max(2, oct_min(oct_min(room / stage_bytes(a, 1 << d.log_tokens), chain ? 10 : 6), oct_cdiv(steps, 1 << d.log_split)));
     return d;
 }
 

@@ -5,7 +5,7 @@
 /* Kernels by number. */
 #define KERNELS(X)                                                                                                  \
     X(f8_256, 256, FAST, 1) X(f8_224, 224, FAST, 1) X(f8_192, 192, FAST, 1) X(f8_128, 128, FAST, 1)                 \
-    X(f8_split_160, 160, FAST, 2) X(f8_exact_256, 256, ACCURATE, 1) X(f8_exact_128, 128, ACCURATE, 1)               \
+    X(f8_split_160, 160, FAST, 2) X(f8_split_256, 256, FAST, 2) X(f8_exact_256, 256, ACCURATE, 1) X(f8_exact_128, 128, ACCURATE, 1)               \
     X(f8_exact_split_160, 160, ACCURATE, 2) X(f8_scaled_256, 256, SCALED, 1) X(f8_scaled_128, 128, SCALED, 1)       \
     X(bf16_256, 256, FAST, 1) X(bf16_128, 128, FAST, 1)                                                             \
     X(f8_flush1_256, 256, ACCURATE, 1) X(f8_flush4_256, 256, ACCURATE, 1) X(f8_held_256, 256, ACCURATE, 1)          \
@@ -22,7 +22,7 @@ static const struct { int32_t columns, mode, split; } kernels[] = { KERNELS(X) }
 
 /* How a call is cut. */
 typedef struct tile_plan {
-    int32_t kernel, stages, raster, log_share;
+    int32_t kernel, stages, raster, log_share, keep;
 } tile_plan;
 
 static int32_t most_stages(int32_t kernel) /* that fit an SM's 227 KB */
@@ -70,7 +70,7 @@ static oct_status launch(const oct_gemm_args *a, const tile_plan *t)
     if (!d) return OCT_E_DEVICE;
     gemm_tile_params p = { .out = output_of(a), .scales = scales_of(a), .m = (int32_t)a->m, .n = (int32_t)a->n, .batch = (int32_t)a->batch,
                            .k_steps = (int32_t)oct_cdiv(a->k, block), .stages = t->stages, .raster = t->raster, .log_share = t->log_share,
-                           .w_shared = a->stride_w == 0, .chain = (a->on.flags & OCT_ON_CHAIN) != 0 };
+                           .w_shared = a->stride_w == 0, .store_keep = t->keep ? 0x12F0000000000000ull : 0x1000000000000000ull, .chain = (a->on.flags & OCT_ON_CHAIN) != 0 };
     p.tiles_m = (int32_t)oct_cdiv(a->m, TILE_ROWS << t->log_share);
     p.tiles_n = (int32_t)oct_cdiv(a->n, columns);
     p.boxes = a->y_dtype == OCT_BF16 && mappable(a->y, 2, a->ldy, a->stride_y, a->batch);

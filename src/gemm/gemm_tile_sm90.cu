@@ -5,7 +5,7 @@
  *   ACCURATE  they leave it for f32 registers after every `flush` blocks.
  *   SCALED    after every block, where the block's scales meet them.
  * y leaves through shared memory and the copy engine while the ring fills for the next tile, or from registers where its
- * rows are not aligned. `split` = 2: two CTAs halve k, and one finishes the upper, one the lower 64 rows. */
+ * rows are not aligned. `split` = 2: two CTAs halve k, and each finishes half of the columns. */
 #include "gemm/gemm_tile_sm90.h"
 #include "isa/sm90/copy.cuh"
 #include "isa/sm90/wgmma.cuh"
@@ -23,6 +23,7 @@ template <int columns_, int types_, int mode_, int flush_, int split_, int held_
     static constexpr int halves = mode != FAST && columns == 256 ? 2 : 1, part = columns / halves;
     static constexpr int box = columns % 64 || mode == SCALED ? 32 : 64, box_bytes = 64 * box * 2;
     static constexpr int releases = mode == SCALED ? 8 : 2;
+    static constexpr int cut = (columns / 2 + box - 1) / box * box; /* columns that the first CTA of a split finishes */
 };
 
 struct layout { uint32_t x, w, s, boxes, tables, full, empty, done; };
@@ -46,7 +47,7 @@ template <class S> DEVICE tile tile_of(const gemm_tile_params &p, int t, int ran
 {
     const int per_batch = p.tiles_m * p.tiles_n, b = t / per_batch, u = t - b * per_batch;
     const int per = p.raster * p.tiles_n, first = u / per * p.raster, width = min(p.raster, p.tiles_m - first), r = u % per;
-    const int m = first + r % width, n = r / width;
+    const int m = first + r % width, along = r / width, n = u / per & 1 ? p.tiles_n - 1 - along : along; /* to and fro */
     tile at = { b, (p.log_share ? 2 * m + rank : m) * TILE_ROWS, n * S::columns };
     return at;
 }
@@ -234,14 +235,14 @@ DEVICE void store_matrices(uint32_t a, uint32_t x, uint32_t y, uint32_t z, uint3
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(a), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
 }
 
-/* sum -> y. columns: this thread's columns thread % 128 and + 128 of the tile; rows: scales of its two rows. */
-template <class S>
+/* Columns [from, to) of sum -> y. columns: this thread's columns thread % 128 and + 128 of the tile; rows: scales of its two rows. */
+template <class S, int from, int to_>
 DEVICE void write_tile(const gemm_tile_params &p, const layout &l, int group, const tile &at, const float *sum, const gemm_column *columns,
                        const float *rows, int &box)
 {
     const int thread = threadIdx.x & 127, lane = thread & 31, warp = thread >> 5, bar = group + 2;
 #pragma unroll
-    for (int c = 0; c < S::columns / S::box; c++) {
+    for (int c = from / S::box; c < to_ / S::box; c++) {
         const uint32_t table = l.tables + (group * 2 + box) * S::box * 8, to = l.boxes + (group * 2 + box) * S::box_bytes;
         const int mine = thread - c * S::box % 128; /* this thread knows column `mine` of the box */
         if (mine >= 0 && mine < S::box) {
@@ -281,7 +282,7 @@ DEVICE void write_tile(const gemm_tile_params &p, const layout &l, int group, co
             proxy_fence();
             group_sync(bar, 128);
             if (!thread) {
-                store_box3(&p.y, to, at.n0 + c * S::box, at.m0 + group * 64, at.batch);
+                store_box3(&p.y, to, at.n0 + c * S::box, at.m0 + group * 64, at.batch, p.store_keep);
                 stores_commit();
             }
         }
@@ -289,28 +290,26 @@ DEVICE void write_tile(const gemm_tile_params &p, const layout &l, int group, co
     }
 }
 
-/* split: the peer gets the sums of the rows that it finishes, over its drained ring; mine are completed. */
-template <class S> DEVICE int join(const layout &l, int group, int rank, float *sum)
+/* split: each CTA of the pair finishes columns [from, to) of all rows; the sums of the others go to the peer, over its
+ * drained ring. */
+template <class S, int from, int to> DEVICE void exchange(const layout &l, int group, int rank, float *sum)
 {
-    const uint32_t buffer = l.x + (threadIdx.x & 127) * 16;
-    cluster_arrive(); /* both rings are drained */
-    cluster_wait();
-    if (group != rank) {
-        const uint32_t to = shared_of(buffer, rank ^ 1), done = shared_of(l.done, rank ^ 1);
+    constexpr int kept = (to - from) / 8, sent = S::columns / 8 - kept, first = from ? 0 : to / 2; /* in 4 registers; register */
+    const uint32_t slot = (threadIdx.x & 127) * 16;
+    const uint32_t there = shared_of(l.x + group * sent * 2048 + slot, rank ^ 1), done = shared_of(l.done, rank ^ 1);
+    const uint32_t here = l.x + group * kept * 2048 + slot;
 #pragma unroll
-        for (int i = 0; i < S::sums / 4; i++) store_remote4(to + i * 2048, sum + 4 * i, done);
-        return 0;
-    }
+    for (int i = 0; i < sent; i++) store_remote4(there + i * 2048, sum + first + 4 * i, done);
     barrier_wait_cluster(l.done, 0);
 #pragma unroll
-    for (int i = 0; i < S::sums / 4; i++) {
-        const float4 v = load_shared4(buffer + i * 2048);
-        sum[4 * i] += v.x;
-        sum[4 * i + 1] += v.y;
-        sum[4 * i + 2] += v.z;
-        sum[4 * i + 3] += v.w;
+    for (int i = 0; i < kept; i++) {
+        const float4 v = load_shared4(here + i * 2048);
+        float *f = sum + from / 2 + 4 * i;
+        f[0] += v.x;
+        f[1] += v.y;
+        f[2] += v.z;
+        f[3] += v.w;
     }
-    return 1;
 }
 
 template <class S> DEVICE void scales_of(const gemm_tile_params &p, const tile &here, int thread, int row, gemm_column *columns, float *rows)
@@ -336,19 +335,19 @@ template <class S> DEVICE void work(const gemm_tile_params &p)
         }
         barrier_init(l.done, 1);
         barrier_init_done();
-        if (S::split > 1) barrier_expect(l.done, 128 * S::sums * 4);
+        if (S::split > 1) barrier_expect(l.done, 256 * 4 * (rank ? S::columns - S::cut : S::cut) / 2);
     }
     if (clustered) { cluster_arrive(); cluster_wait(); }
     else __syncthreads();
     if (group == 2) {
-        if (S::mode != FAST) asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
+        if (S::mode != FAST) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
         if (warp == 8) {
             if (S::mode == SCALED || threadIdx.x == 256) fetch<S>(p, l, worker, workers, tiles, rank, k0, steps);
             __syncwarp();
         }
         if (S::split > 1) { cluster_arrive(); cluster_wait(); }
     } else {
-        if (S::mode != FAST) asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        if (S::mode != FAST) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
         const int thread = threadIdx.x & 127, row = group * 64 + (warp & 3) * 16 + (thread >> 2 & 7);
         place at = { 0, 0 };
         int box = 0;
@@ -362,8 +361,18 @@ template <class S> DEVICE void work(const gemm_tile_params &p)
             else if (S::mode == ACCURATE) sum_accurate<S>(p, l, group, steps, at, sum);
             else sum_scaled<S>(p, l, group, steps, at, sum);
             if (S::held && S::mode != SCALED) scales_of<S>(p, here, thread, row, columns, rows);
-            if (S::split > 1 && !join<S>(l, group, rank, sum)) break;
-            write_tile<S>(p, l, group, here, sum, columns, rows, box);
+            if (S::split == 1) write_tile<S, 0, S::columns>(p, l, group, here, sum, columns, rows, box);
+            else {
+                cluster_arrive(); /* both rings are drained */
+                cluster_wait();
+                if (!rank) {
+                    exchange<S, 0, S::cut>(l, group, rank, sum);
+                    write_tile<S, 0, S::cut>(p, l, group, here, sum, columns, rows, box);
+                } else {
+                    exchange<S, S::cut, S::columns>(l, group, rank, sum);
+                    write_tile<S, S::cut, S::columns>(p, l, group, here, sum, columns, rows, box);
+                }
+            }
         }
         if (!thread) stores_done();
     }
@@ -382,6 +391,7 @@ KERNEL(f8, 224, F8_F8, FAST, 1, 1, 0)
 KERNEL(f8, 192, F8_F8, FAST, 1, 1, 0)
 KERNEL(f8, 128, F8_F8, FAST, 1, 1, 0)
 KERNEL(f8_split, 160, F8_F8, FAST, 1, 2, 0)
+KERNEL(f8_split, 256, F8_F8, FAST, 1, 2, 0)
 KERNEL(f8_exact, 256, F8_F8, ACCURATE, 2, 1, 0)
 KERNEL(f8_exact, 128, F8_F8, ACCURATE, 2, 1, 0)
 KERNEL(f8_exact_split, 160, F8_F8, ACCURATE, 2, 2, 0)

@@ -20,6 +20,7 @@ typedef struct gemm_tile_params {
     int32_t boxes;        /* 1: y is stored by the copy engine */
     int32_t bulk_scales;  /* 1: x's scales of a tile and k block are one copy */
     int32_t chain;
+    uint64_t store_keep;  /* L2 policy of y */
 } gemm_tile_params;
 
 static inline int32_t tile_threads(int32_t mode) { return mode == TILE_FAST ? 288 : 384; }

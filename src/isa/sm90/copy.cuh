@@ -47,10 +47,10 @@ DEVICE void copy_4(uint32_t to, const void *from, int real)
 }
 
 /* Shared memory to a tensor: what lies outside is not written. Stores are awaited by the thread that issued them. */
-DEVICE void store_box3(const void *map, uint32_t from, int x, int y, int z)
+DEVICE void store_box3(const void *map, uint32_t from, int x, int y, int z, uint64_t keep)
 {
-    asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(map), "r"(from), "r"(x),
-                 "r"(y), "r"(z) : "memory");
+    asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group.L2::cache_hint [%0, {%2, %3, %4}], [%1], %5;" ::"l"(map),
+                 "r"(from), "r"(x), "r"(y), "r"(z), "l"(keep) : "memory");
 }
 DEVICE void stores_commit(void) { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 /* Shared memory of all stores but the last n groups may be written again. */
