@@ -9,7 +9,7 @@ OCT_CUDA_MODULE(gemm_decode_sm90, FOUR("f8"), FOUR("f8_scaled"), FOUR("bf16"), F
 
 /* How a call is cut. */
 typedef struct decode_plan {
-    int32_t log_tokens, stages, log_split, log_share;
+    int32_t log_tokens, stages, log_split, log_share, early;
 } decode_plan;
 
 static int32_t stage_bytes(const oct_gemm_args *a, int32_t tokens)
@@ -22,11 +22,14 @@ static decode_plan plan_of(const oct_gemm_args *a)
     const int64_t tiles = oct_cdiv(a->n, DECODE_ROWS), steps = oct_cdiv(a->k * w_bytes_of(a), DECODE_BLOCKS * 128);
     const int chain = (a->on.flags & OCT_ON_CHAIN) != 0;
     decode_plan d = { .log_tokens = 3 };
-    while (d.log_tokens < 6 && (a->m > 1 << d.log_tokens || a->flags & OCT_GEMM_BATCH_INVARIANT)) d.log_tokens++;
-    while (d.log_split < 3 && tiles << (d.log_split + 1) <= (chain ? 160 : 96) && steps >> (d.log_split + 1) >= 4) d.log_split++;
-    if (!d.log_split && d.log_tokens > 3 && tiles > 1) d.log_share = 1;
-    const int32_t room = (chain || d.log_tokens == 6 ? 210 : 105) * 1024;
-    d.stages = (int32_t)oct_max(2, oct_min(oct_min(room / stage_bytes(a, 1 << d.log_tokens), chain ? 10 : 6), oct_cdiv(steps, 1 << d.log_split)));
+    while (d.log_tokens < 6 && a->m > 1 << d.log_tokens) d.log_tokens++;
+    while (d.log_split < 2 && tiles << (d.log_split + 1) <= 96 && steps >> (d.log_split + 1) >= 4) d.log_split++;
+    /* Two CTAs an SM, or one with a ring that holds what can come while the previous kernel ends. */
+    const int32_t stage = stage_bytes(a, 1 << d.log_tokens);
+    const int64_t own = oct_cdiv(steps, 1 << d.log_split);
+    const int one = d.log_tokens == 6 ? own > 4 : chain && own * stage > 200 * 1024;
+    d.stages = (int32_t)oct_max(2, oct_min(own, (one ? chain ? 208 : 168 : 104) * 1024 / stage));
+    d.early = one && d.log_tokens < 6;
     return d;
 }
 
@@ -63,14 +66,14 @@ static oct_status launch(const oct_gemm_args *a, const decode_plan *d)
                              .token_tiles = (int32_t)oct_cdiv(a->m, tokens), .k_blocks = (int32_t)oct_cdiv(a->k, 128),
                              .steps = (int32_t)oct_cdiv(a->k * w_bytes_of(a), DECODE_BLOCKS * 128), .stages = d->stages,
                              .log_split = d->log_split, .log_share = d->log_share, .w_shared = a->stride_w == 0,
-                             .chain = (a->on.flags & OCT_ON_CHAIN) != 0 };
+                             .chain = a->on.flags & OCT_ON_CHAIN ? 1 + d->early : 0 };
     /* A CTA that shares x fetches a block of a stage, or a part of its tokens. */
     const int32_t parts = d->log_share ? (int32_t)oct_max(1, (1 << d->log_share) / x_blocks) : 1;
     OCT_TRY(map_of(&p.w, a->w, a->w_dtype, a->n, a->k, a->ldw, a->stride_w ? a->batch : 1, a->stride_w, DECODE_ROWS, DECODE_BLOCKS, &p.w_flat));
     OCT_TRY(map_of(&p.x, a->x, a->x_dtype, a->m, a->k, a->ldx, a->batch, a->stride_x, tokens / parts, d->log_share ? 1 : x_blocks, &p.x_flat));
     const oct_cuda_launch_t go = { .op = "gemm", .m = a->m, .n = a->n, .k = a->k, .x = tiles * p.token_tiles * cluster, .y = a->batch,
                                    .threads = DECODE_THREADS, .cluster = cluster, .params = &p,
-                                   .smem = (d->log_split ? ring + sums : (int32_t)oct_max(ring, sums)) + 16 * d->stages + 16 + 4 * tokens };
+                                   .smem = (d->log_split ? ring + sums : (int32_t)oct_max(ring, sums)) + decode_other_bytes(tokens, d->stages) };
     const int32_t kernel = (a->w_dtype == OCT_BF16 ? 2 : a->x_dtype == OCT_BF16 ? 3 + scaled : scaled) * 4 + d->log_tokens - 3;
     return oct_cuda_launch(&a->on, &oct_module_gemm_decode_sm90, kernel, &go);
 }

@@ -2,8 +2,8 @@
  *
  * The operands are swapped: 64 rows of w are the wgmma's 64 rows, tokens its columns. A CTA has 64 rows of w and all, or a
  * slice, of k. One warp streams w, one x (only the latter waits for the previous kernel of a chain); two warpgroups
- * multiply, each every second 128-byte block of k. Sums leave the tensor core after each block (128 bytes of w's k) for
- * f32 registers, where block scales meet them. At the end the warpgroups' sums are added in a fixed order.
+ * multiply, each every second 128-byte block of k. Sums leave the tensor core after each block for f32 registers, where
+ * block scales meet them. At the end the warpgroups' sums are added in a fixed order.
  * A cluster either cuts k (its CTAs send their sums to the CTA that owns the row) or shares x (each CTA fetches a part for
  * all). */
 #include "gemm/gemm_decode_sm90.h"
@@ -11,46 +11,82 @@
 #include "isa/sm90/wgmma.cuh"
 #include "gemm/gemm_device_sm90.cuh"
 
-enum { BLOCKS = DECODE_BLOCKS, GROUPS = DECODE_GROUPS, ROWS = DECODE_ROWS, MATH = 128 * GROUPS };
+enum { BLOCKS = DECODE_BLOCKS, GROUPS = DECODE_GROUPS, ROWS = DECODE_ROWS, MATH = 128 * GROUPS, PITCH = DECODE_SUM_PITCH };
+enum { STARTED = 1, MATH_ONLY = 2 }; /* named barriers */
 
 template <int tokens, int types, int scaled> struct ring {
     static constexpr int wide = types == BF16_F8 ? 2 : 1; /* blocks of x to a block of w */
     static constexpr int w_bytes = BLOCKS * ROWS * 128, x_block = tokens * 128, x_bytes = BLOCKS * wide * x_block;
     static constexpr int s_floats = tokens + 4, s_bytes = scaled ? BLOCKS * s_floats * 4 : 0; /* scales of x, scale of w */
-    static constexpr int releases = GROUPS * (scaled || types == BF16_F8 ? 4 : 1); /* arrivals that free a slot */
-    uint32_t w, x, s, sums, full, empty, done, row_scales;
+    static constexpr int by_warp = scaled || types == BF16_F8;      /* warps read the slot by themselves */
+    static constexpr int releases = GROUPS * (by_warp ? 4 : 1);     /* arrivals that free a slot */
+    uint32_t w, x, s, sums, full, empty, done, columns, rows;
 
-    __device__ __forceinline__ ring(uint32_t base, int stages, int apart)
+    __device__ __forceinline__ ring(const gemm_decode_params &p)
     {
-        w = base;
-        x = w + stages * w_bytes;
-        s = x + stages * x_bytes;
-        sums = apart ? s + stages * s_bytes : base;
-        full = s + stages * s_bytes + (apart ? GROUPS * tokens * (ROWS + 32) * 4 : 0);
-        empty = full + 8 * stages;
-        done = empty + 8 * stages;
-        row_scales = done + 16;
+        extern __shared__ __align__(1024) unsigned char memory[];
+        w = shared_address(memory);
+        x = w + p.stages * w_bytes;
+        s = x + p.stages * x_bytes;
+        const uint32_t end = s + p.stages * s_bytes;
+        sums = p.log_split ? end : w;
+        full = p.log_split ? end + GROUPS * tokens * ROWS * 4 : max(end, w + GROUPS * tokens * PITCH * 4);
+        empty = full + 8 * p.stages;
+        done = empty + 8 * p.stages;
+        columns = done + 16;         /* scales, then biases, of the CTA's rows of w */
+        rows = columns + 2 * ROWS * 4; /* scales of x */
     }
 };
 
+/* What a CTA works on: rows of w and of x, and stages [first, first + count) of k. */
+struct slice { int row0, token0, rank, part, first, count; };
+template <int tokens> DEVICE slice slice_of(const gemm_decode_params &p)
+{
+    const int log_cluster = p.log_split + p.log_share;
+    slice a;
+    int tile = blockIdx.x >> log_cluster;
+    a.rank = log_cluster ? (int)cluster_rank() : 0;
+    a.part = p.log_split ? a.rank : 0;
+    a.token0 = 0;
+    if (__builtin_expect(p.token_tiles > 1, 0)) {
+        a.token0 = tile % p.token_tiles * tokens;
+        tile /= p.token_tiles;
+    }
+    a.row0 = ((tile << p.log_share) + a.rank - a.part) * ROWS;
+    a.first = p.steps * a.part >> p.log_split;
+    a.count = (p.steps * (a.part + 1) >> p.log_split) - a.first;
+    return a;
+}
+
+/* ---- Fetching ---- */
+
 /* Boxes of one stage, or block by block where k is no multiple of 128 bytes. */
-template <int n, int block_bytes> DEVICE void load_blocks(uint32_t to, const void *map, uint32_t b, int step, int row, int batch, int flat, uint64_t keep)
+template <int n, int block_bytes>
+DEVICE void load_blocks(uint32_t to, const void *map, uint32_t b, int step, int row, int batch, int flat, uint64_t keep)
 {
     if (!flat) load_box4(to, map, b, 0, row, step * n, batch, keep);
     else
+#pragma unroll 1
         for (int i = 0; i < n; i++) load_box4(to + i * block_bytes, map, b, (step * n + i) * flat, row, 0, batch, keep);
 }
 
 template <int tokens, int types, int scaled>
-DEVICE void stream_w(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, int first, int steps, int row0)
+DEVICE void stream_w(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, const slice &a)
 {
     typedef ring<tokens, types, scaled> R;
     const int batch = p.w_shared ? 0 : blockIdx.y;
     uint32_t parity = 1;
-    for (int k = 0, s = 0; k < steps; k++) {
-        if (k >= p.stages) barrier_wait(r.empty + 8 * s, parity);
+#pragma unroll 1
+    for (int k = 0, s = 0; k < a.count; k++) {
+        if (k >= p.stages) {
+            if (k == p.stages && p.chain > 1) {
+                chain_wait();
+                chain_launch();
+            }
+            barrier_wait(r.empty + 8 * s, parity);
+        }
         barrier_expect(r.full + 8 * s, R::w_bytes);
-        load_blocks<BLOCKS, ROWS * 128>(r.w + s * R::w_bytes, &p.w, r.full + 8 * s, first + k, row0, batch, p.w_flat, KEEP_SHORT);
+        load_blocks<BLOCKS, ROWS * 128>(r.w + s * R::w_bytes, &p.w, r.full + 8 * s, a.first + k, a.row0, batch, p.w_flat, KEEP_SHORT);
         if (++s == p.stages) { s = 0; parity ^= 1; }
     }
     if (p.chain) {
@@ -61,51 +97,64 @@ DEVICE void stream_w(const gemm_decode_params &p, const ring<tokens, types, scal
 
 /* Part of a stage of x that this CTA fetches for the cluster: whole blocks, and a range of tokens where CTAs are more. */
 template <int tokens, int types, int scaled>
-DEVICE void share_x(const gemm_decode_params &p, uint32_t to, uint32_t full, int step, int token0, int rank)
+DEVICE void share_x(const gemm_decode_params &p, uint32_t to, uint32_t full, int step, const slice &a)
 {
     typedef ring<tokens, types, scaled> R;
     constexpr int blocks = BLOCKS * R::wide;
-    const int cut = max(0, p.log_share - (blocks == 4 ? 2 : 1)), per = tokens >> cut, mine = (rank / blocks) * per;
-    for (int i = rank % blocks; i < blocks; i += 1 << p.log_share)
-        load_box4_to((uint16_t)((1 << (1 << p.log_share)) - 1), to + i * R::x_block + mine * 128, &p.x, full,
-                     p.x_flat ? (step * blocks + i) * p.x_flat : 0, token0 + mine, p.x_flat ? 0 : step * blocks + i, blockIdx.y, KEEP_LONG);
+    const int cut = max(0, p.log_share - (blocks == 4 ? 2 : 1)), per = tokens >> cut, mine = a.rank / blocks * per;
+    const uint16_t all = (uint16_t)((1 << (1 << p.log_share)) - 1);
+#pragma unroll 1
+    for (int i = a.rank % blocks; i < blocks; i += 1 << p.log_share)
+        load_box4_to(all, to + i * R::x_block + mine * 128, &p.x, full, (step * blocks + i) * p.x_flat, a.token0 + mine,
+                     p.x_flat ? 0 : step * blocks + i, blockIdx.y, KEEP_LONG);
 }
 
 template <int tokens, int types, int scaled>
-DEVICE void stream_x(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, int first, int steps, int row0, int token0, int rank)
+DEVICE void load_scales(const gemm_decode_params &p, uint32_t to, int step, const slice &a)
+{
+    typedef ring<tokens, types, scaled> R;
+    const gemm_scale &sx = p.scales.x, &sw = p.scales.w;
+    const int lane = threadIdx.x & 31;
+    for (int j = 0; j < BLOCKS; j++) {
+        const int kb = step * BLOCKS + j, inside = kb < p.k_blocks;
+        const uint32_t at = to + j * R::s_floats * 4;
+        if (types == F8_F8)
+            for (int t = lane; t < tokens; t += 32) {
+                const int i = a.token0 + t, real = inside && i < p.m;
+                copy_4(at + t * 4, real ? sx.p + blockIdx.y * sx.batch + (i >> sx.shift) * sx.row + kb * sx.block : sx.p, real);
+            }
+        if (!lane) {
+            const int real = inside && a.row0 < p.n;
+            copy_4(at + tokens * 4, real ? sw.p + blockIdx.y * sw.batch + (a.row0 >> sw.shift) * sw.row + kb * sw.block : sw.p, real);
+        }
+    }
+}
+
+template <int tokens, int types, int scaled>
+DEVICE void stream_x(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, const slice &a)
 {
     typedef ring<tokens, types, scaled> R;
     const int lane = threadIdx.x & 31;
     uint32_t parity = 1;
     if (p.chain) chain_wait();
-    for (int k = 0, s = 0; k < steps; k++) {
+#pragma unroll 1
+    for (int k = 0, s = 0; k < a.count; k++) {
         const uint32_t full = r.full + 8 * s, to = r.x + s * R::x_bytes;
         if (k >= p.stages) barrier_wait(r.empty + 8 * s, parity);
         if (!lane) {
             barrier_expect(full, R::x_bytes);
-            if (p.log_share) share_x<tokens, types, scaled>(p, to, full, first + k, token0, rank);
-            else load_blocks<BLOCKS * R::wide, R::x_block>(to, &p.x, full, first + k, token0, blockIdx.y, p.x_flat, KEEP_LONG);
+            if (p.log_share) share_x<tokens, types, scaled>(p, to, full, a.first + k, a);
+            else load_blocks<BLOCKS * R::wide, R::x_block>(to, &p.x, full, a.first + k, a.token0, blockIdx.y, p.x_flat, KEEP_LONG);
         }
         if (scaled) {
-            const gemm_scale &sx = p.scales.x, &sw = p.scales.w;
-            for (int j = 0; j < BLOCKS; j++) {
-                const int kb = (first + k) * BLOCKS + j, inside = kb < p.k_blocks;
-                const uint32_t at = r.s + s * R::s_bytes + j * R::s_floats * 4;
-                if (types == F8_F8)
-                    for (int t = lane; t < tokens; t += 32) {
-                        const int i = token0 + t, real = inside && i < p.m;
-                        copy_4(at + t * 4, real ? sx.p + blockIdx.y * sx.batch + (i >> sx.shift) * sx.row + kb * sx.block : sx.p, real);
-                    }
-                if (!lane) {
-                    const int real = inside && row0 < p.n;
-                    copy_4(at + tokens * 4, real ? sw.p + blockIdx.y * sw.batch + (row0 >> sw.shift) * sw.row + kb * sw.block : sw.p, real);
-                }
-            }
+            load_scales<tokens, types, scaled>(p, r.s + s * R::s_bytes, a.first + k, a);
             barrier_arrive_copies(full);
         }
         if (++s == p.stages) { s = 0; parity ^= 1; }
     }
 }
+
+/* ---- Multiplying ---- */
 
 /* 64 rows x 16 k of f8e4m3fn in a swizzled block -> a wgmma's bf16 operand: k step `step` of 8. NaN stays NaN. */
 DEVICE void widen(uint32_t block, int step, uint32_t *a)
@@ -116,7 +165,7 @@ DEVICE void widen(uint32_t block, int step, uint32_t *a)
     for (int i = 0; i < 4; i++) a[i] = f8x2_to_bf16x2(load_shared_u16(at + (i & 1) * 1024 + (i >> 1) * 8));
 }
 
-/* d = 128 bytes of k. */
+/* d = 128 bytes of w's k. */
 template <int tokens, int types> DEVICE void multiply(float *d, uint32_t w, uint32_t x)
 {
     const uint64_t xo = operand(x);
@@ -144,137 +193,172 @@ template <int tokens, int types> DEVICE void multiply(float *d, uint32_t w, uint
 /* sum += s d, or sum += d. s: the block's scales in shared memory. */
 template <int tokens, int types, int scaled> DEVICE void add(float *sum, const float *d, uint32_t s)
 {
-    if (!scaled) {
-#pragma unroll
-        for (int i = 0; i < tokens / 2; i++) sum[i] += d[i];
-        return;
-    }
-    const float sw = load_shared(s + tokens * 4);
+    const float sw = scaled ? load_shared(s + tokens * 4) : 1.0f;
 #pragma unroll
     for (int j = 0; j < tokens / 8; j++) {
         float2 v = make_float2(sw, sw);
-        if (types == F8_F8) {
+        if (scaled && types == F8_F8) {
             v = load_shared2(s + (j * 8 + (threadIdx.x & 3) * 2) * 4);
             v.x *= sw;
             v.y *= sw;
         }
-        sum[4 * j] += v.x * d[4 * j];
-        sum[4 * j + 1] += v.y * d[4 * j + 1];
-        sum[4 * j + 2] += v.x * d[4 * j + 2];
-        sum[4 * j + 3] += v.y * d[4 * j + 3];
+#pragma unroll
+        for (int i = 4 * j; i < 4 * j + 4; i++) sum[i] = scaled ? fmaf(i & 1 ? v.y : v.x, d[i], sum[i]) : sum[i] + d[i];
     }
+}
+
+/* One thread may speak for its warpgroup where only wgmmas read the slot, else one for its warp. */
+template <int tokens, int types, int scaled>
+DEVICE void release(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, int s)
+{
+    constexpr int by_warp = ring<tokens, types, scaled>::by_warp;
+    if (by_warp) __syncwarp();
+    const int who = threadIdx.x & (by_warp ? 31 : 127);
+    if (!p.log_share) { if (!who) barrier_arrive(r.empty + 8 * s); }
+    else if (who < 1 << p.log_share) barrier_arrive_at(r.empty + 8 * s, who);
 }
 
 /* All blocks of this warpgroup. */
 template <int tokens, int types, int scaled>
-DEVICE void multiply_all(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, int steps, float *sum)
+DEVICE void multiply_all(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, int count, float *sum)
 {
     typedef ring<tokens, types, scaled> R;
-    const int group = threadIdx.x >> 7, share = 1 << p.log_share;
+    const int group = threadIdx.x >> 7;
     uint32_t parity = 0;
     float d[tokens / 2];
 #pragma unroll
     for (int i = 0; i < tokens / 2; i++) sum[i] = 0;
-    for (int k = 0, s = 0; k < steps; k++) {
+#pragma unroll 1
+    for (int k = 0, s = 0; k < count; k++) {
         barrier_wait(r.full + 8 * s, parity);
 #pragma unroll
         for (int j = 0; j < BLOCKS; j += GROUPS) {
             const uint32_t scales = r.s + s * R::s_bytes + (j + group) * R::s_floats * 4;
             multiply<tokens, types>(d, r.w + s * R::w_bytes + (j + group) * ROWS * 128, r.x + s * R::x_bytes + (j + group) * R::wide * R::x_block);
             if (scaled) add<tokens, types, scaled>(sum, d, scales);
-            if (j + GROUPS >= BLOCKS) {
-                /* One thread may speak for its warpgroup where only wgmmas read the slot, else one for its warp. */
-                if (R::releases > GROUPS) __syncwarp();
-                const int who = threadIdx.x & (R::releases > GROUPS ? 31 : 127);
-                if (!p.log_share) { if (!who) barrier_arrive(r.empty + 8 * s); }
-                else if (who < share) barrier_arrive_at(r.empty + 8 * s, who);
-            }
+            if (j + GROUPS >= BLOCKS) release(p, r, s);
             if (!scaled) add<tokens, types, scaled>(sum, d, scales);
         }
         if (++s == p.stages) { s = 0; parity ^= 1; }
     }
 }
 
+/* ---- Finishing ---- */
+
+/* Sums go through shared memory as [warpgroup][token][row]; then a thread has 8 rows of w of a token. */
+template <int tokens, int types, int scaled>
+DEVICE void finish_alone(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, const slice &a, const float *sum)
+{
+    const int tid = threadIdx.x, lane = tid & 31, row = (tid >> 5 & 3) * 16 + (lane >> 2), token = (lane & 3) * 2;
+    const uint32_t to = r.sums + (((tid >> 7) * tokens + token) * PITCH + row) * 4;
+    group_sync(MATH_ONLY, MATH); /* the ring is drained */
+#pragma unroll
+    for (int i = 0; i < tokens / 2; i++) store_shared(to + (((i >> 2) * 8 + (i & 1)) * PITCH + (i >> 1 & 1) * 8) * 4, sum[i]);
+    group_sync(MATH_ONLY, MATH);
+    const int j0 = (tid & 7) * 8;
+#pragma unroll
+    for (int i = 0; i < (tokens + 31) / 32; i++) {
+        const int t = i * 32 + (tid >> 3);
+        if (t >= tokens || a.token0 + t >= p.m) break;
+        const float sx = load_shared(r.rows + t * 4);
+        float v[8];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float4 f = load_shared4(r.sums + (t * PITCH + j0 + 4 * h) * 4);
+            const float4 g = load_shared4(r.sums + ((tokens + t) * PITCH + j0 + 4 * h) * 4);
+            const float4 s = load_shared4(r.columns + (j0 + 4 * h) * 4), b = load_shared4(r.columns + (ROWS + j0 + 4 * h) * 4);
+            v[4 * h] = fmaf(f.x + g.x, sx * s.x, b.x);
+            v[4 * h + 1] = fmaf(f.y + g.y, sx * s.y, b.y);
+            v[4 * h + 2] = fmaf(f.z + g.z, sx * s.z, b.z);
+            v[4 * h + 3] = fmaf(f.w + g.w, sx * s.w, b.w);
+        }
+        store_8(p.out, blockIdx.y, a.token0 + t, a.row0 + j0, p.n, v);
+    }
+}
+
+/* The sums of a warp's 16 rows go to the CTA that owns them, in the order of the registers: [part, warpgroup][warp][8 tokens]
+ * [lane]. There they are added in the order of the parts, and leave one by one: they are few. */
+template <int tokens, int types, int scaled>
+DEVICE void finish_split(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, const slice &a, const float *sum)
+{
+    constexpr int octets = tokens / 8;
+    const int tid = threadIdx.x, warp = tid >> 5 & 3, log_warps = 2 - p.log_split, per = octets << log_warps, owner = warp >> log_warps;
+    const int source = a.part * GROUPS + (tid >> 7), first = (source << log_warps) + (warp & ((1 << log_warps) - 1));
+    const uint32_t to = shared_of(r.sums + (first * octets * 32 + (tid & 31)) * 16, owner), done = shared_of(r.done, owner);
+    cluster_wait(); /* the owners' barriers are set up */
+    group_sync(MATH_ONLY, MATH); /* and this CTA's scales are there */
+#pragma unroll
+    for (int j = 0; j < octets; j++) store_remote4(to + j * 512, sum + 4 * j, done);
+    barrier_wait_cluster(r.done, 0);
+    for (int i = tid; i < per * 32; i += MATH) {
+        float f[4] = { 0 };
+#pragma unroll 4
+        for (int q = 0; q < GROUPS << p.log_split; q++) {
+            const float4 v = load_shared4(r.sums + (q * per * 32 + i) * 16);
+            f[0] += v.x;
+            f[1] += v.y;
+            f[2] += v.z;
+            f[3] += v.w;
+        }
+        const int row = (((a.part << log_warps) + (i >> 5) / octets) * 16) + (i >> 2 & 7), t = (i >> 5) % octets * 8 + (i & 3) * 2;
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int j = row + (e >> 1) * 8, token = t + (e & 1);
+            if (a.row0 + j < p.n && a.token0 + token < p.m)
+                store_one(p.out, blockIdx.y * p.out.stride_y + (a.token0 + token) * p.out.ldy + a.row0 + j,
+                          fmaf(f[e], load_shared(r.rows + token * 4) * load_shared(r.columns + j * 4), load_shared(r.columns + (ROWS + j) * 4)));
+        }
+    }
+}
+
 template <int tokens, int types, int scaled> DEVICE void decode(const gemm_decode_params &p)
 {
     typedef ring<tokens, types, scaled> R;
-    extern __shared__ __align__(1024) unsigned char memory[];
-    const R r(shared_address(memory), p.stages, p.log_split > 0);
-    const int tid = threadIdx.x, lane = tid & 31, warp = __shfl_sync(~0u, tid >> 5, 0), log_cluster = p.log_split + p.log_share;
-    const int rank = log_cluster ? (int)cluster_rank() : 0;
-    int tile = blockIdx.x >> log_cluster, token0 = 0;
-    if (p.token_tiles > 1) {
-        token0 = tile % p.token_tiles * tokens;
-        tile /= p.token_tiles;
-    }
-    const int row0 = (p.log_share ? (tile << p.log_share) + rank : tile) * ROWS, part = p.log_split ? rank : 0;
-    const int first = (int)((int64_t)p.steps * part >> p.log_split), steps = (int)((int64_t)p.steps * (part + 1) >> p.log_split) - first;
-
-    if (warp == 4 * GROUPS) { /* w: the barriers first, and its loads without waiting for anybody */
-        if (!lane) {
+    const int tid = threadIdx.x, warp = __shfl_sync(~0u, tid >> 5, 0), clustered = p.log_split + p.log_share;
+    if (__builtin_expect(warp == 4 * GROUPS, 1)) { /* w: the barriers, and its first loads without waiting for anybody */
+        const R r(p);
+        if (!(tid & 31)) {
+            prefetch_map(&p.w);
+#pragma unroll 1
             for (int i = 0; i < p.stages; i++) {
                 barrier_init(r.full + 8 * i, 2 + (scaled ? 32 : 0));
                 barrier_init(r.empty + 8 * i, R::releases << p.log_share);
             }
-            barrier_init(r.done, 1);
+            if (p.log_split) barrier_init(r.done, 1);
             barrier_init_done();
             if (p.log_split) barrier_expect(r.done, GROUPS * ROWS * tokens * 4);
         }
         __syncwarp();
-        group_arrive(1, DECODE_THREADS);
-        if (log_cluster) cluster_arrive();
-        if (!lane) stream_w<tokens, types, scaled>(p, r, first, steps, row0);
+        group_arrive(STARTED, DECODE_THREADS);
+        if (clustered) cluster_arrive();
+        if (!(tid & 31)) stream_w(p, r, slice_of<tokens>(p));
         __syncwarp();
-        if (log_cluster) cluster_wait();
+        if (clustered) cluster_wait();
     } else if (warp == 4 * GROUPS + 1) {
-        group_sync(1, DECODE_THREADS);
-        if (log_cluster) cluster_arrive();
+        const R r(p);
+        if (!(tid & 31)) prefetch_map(&p.x);
+        group_sync(STARTED, DECODE_THREADS);
+        if (clustered) cluster_arrive();
         if (p.log_share) cluster_wait(); /* the peers have barriers */
-        stream_x<tokens, types, scaled>(p, r, first, steps, row0, token0, rank);
+        stream_x(p, r, slice_of<tokens>(p));
         __syncwarp();
         if (p.log_split) cluster_wait();
     } else {
-        const int group = tid >> 7;
-        /* After the loop a thread finishes two neighbouring rows of w, of those that this CTA of a split owns. */
-        const int log_rows = 6 - p.log_split, rows = 1 << log_rows, pair = tid & (rows / 2 - 1), j = row0 + (part << log_rows) + 2 * pair;
-        gemm_column c[2];
+        const R r(p);
+        const slice a = slice_of<tokens>(p);
         float sum[tokens / 2];
-        group_sync(1, DECODE_THREADS);
-        if (log_cluster) cluster_arrive();
-        for (int i = 0; i < 2; i++) c[i] = column_of(p.out, p.scales.w, scaled, blockIdx.y, j + i, p.n);
+        group_sync(STARTED, DECODE_THREADS);
+        if (clustered) cluster_arrive();
+        if (tid < ROWS) {
+            const gemm_column c = column_of(p.out, p.scales.w, scaled, blockIdx.y, a.row0 + tid, p.n);
+            store_shared(r.columns + tid * 4, c.scale);
+            store_shared(r.columns + (ROWS + tid) * 4, c.bias);
+        }
         if (p.chain) chain_wait();
-        if (tid < tokens) store_shared(r.row_scales + tid * 4, scaled ? 1.0f : scale_of(p.scales.x, blockIdx.y, token0 + tid, p.m));
-        multiply_all(p, r, steps, sum);
-
-        /* Sums lie as [source][token][row]; a stride of rows + 4 keeps the stores of a warp in different banks. */
-        const int stride = rows + 4, row = (warp & 3) * 16 + (lane >> 2), column = (lane & 3) * 2, source = part * GROUPS + group;
-        if (p.log_split) {
-            cluster_wait();
-            for (int h = 0; h < 2; h++) {
-                const int at = row + 8 * h, owner = at >> log_rows;
-                const uint32_t done = shared_of(r.done, owner), to = shared_of(r.sums + ((source * tokens + column) * stride + (at & (rows - 1))) * 4, owner);
-#pragma unroll
-                for (int i = 0; i < tokens / 4; i++) store_remote(to + ((i >> 1) * 8 + (i & 1)) * stride * 4, sum[(i >> 1) * 4 + h * 2 + (i & 1)], done);
-            }
-            barrier_wait_cluster(r.done, 0);
-        } else {
-            group_sync(2, MATH); /* the ring is drained */
-#pragma unroll
-            for (int i = 0; i < tokens / 2; i++)
-                store_shared(r.sums + ((source * tokens + (i >> 2) * 8 + column + (i & 1)) * stride + row + (i >> 1 & 1) * 8) * 4, sum[i]);
-        }
-        group_sync(2, MATH);
-        for (int t = tid >> (log_rows - 1); t < min(tokens, p.m - token0); t += MATH >> (log_rows - 1)) {
-            float2 v = make_float2(0, 0);
-#pragma unroll 4
-            for (int i = 0; i < GROUPS << p.log_split; i++) {
-                const float2 one = load_shared2(r.sums + ((i * tokens + t) * stride + 2 * pair) * 4);
-                v.x += one.x;
-                v.y += one.y;
-            }
-            const float sx = load_shared(r.row_scales + t * 4);
-            store_pair(p.out, blockIdx.y, token0 + t, j, p.n, finish(v.x, sx, c[0]), finish(v.y, sx, c[1]));
-        }
+        if (tid < tokens) store_shared(r.rows + tid * 4, scaled ? 1.0f : scale_of(p.scales.x, blockIdx.y, a.token0 + tid, p.m));
+        multiply_all(p, r, a.count, sum);
+        if (p.log_split) finish_split(p, r, a, sum);
+        else finish_alone(p, r, a, sum);
     }
     if (p.log_share) { /* nobody leaves while a peer may still reach its barriers */
         __syncwarp();

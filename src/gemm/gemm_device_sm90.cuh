@@ -9,7 +9,7 @@ enum { F8_F8, BF16_BF16, BF16_F8 }; /* types of x and w */
 /* Scale of row r of n, outside block scaling; 0 beyond n, where only zeros are. */
 DEVICE float scale_of(const gemm_scale &s, int64_t batch, int64_t r, int64_t n)
 {
-    return r >= n ? 0.0f : s.p ? __ldg(s.p + batch * s.batch + (r >> s.shift) * s.row) : 1.0f;
+    return r >= n ? 0.0f : s.p ? s.p[batch * s.batch + (r >> s.shift) * s.row] : 1.0f;
 }
 
 /* What a column of y needs at the end. */
@@ -42,5 +42,23 @@ DEVICE void store_pair(const gemm_output &o, int64_t batch, int64_t i, int64_t j
         if (j < n) store_one(o, at, v0);
         if (j + 1 < n) store_one(o, at + 1, v1);
     }
+}
+/* y[i, j .. j + 7] for j = 8 n, where they exist. */
+DEVICE void store_8(const gemm_output &o, int64_t batch, int64_t i, int64_t j, int64_t n, const float *v)
+{
+    const int64_t at = batch * o.stride_y + i * o.ldy + j;
+    if (o.octets && j + 8 <= n) {
+        if (o.y_bf16)
+            *(uint4 *)((uint16_t *)o.y + at) = make_uint4(f32x2_to_bf16x2(v[0], v[1]), f32x2_to_bf16x2(v[2], v[3]),
+                                                          f32x2_to_bf16x2(v[4], v[5]), f32x2_to_bf16x2(v[6], v[7]));
+        else {
+            *(float4 *)((float *)o.y + at) = make_float4(v[0], v[1], v[2], v[3]);
+            *(float4 *)((float *)o.y + at + 4) = make_float4(v[4], v[5], v[6], v[7]);
+        }
+        return;
+    }
+#pragma unroll
+    for (int e = 0; e < 8; e++)
+        if (j + e < n) store_one(o, at + e, v[e]);
 }
 #endif

@@ -14,7 +14,9 @@ static inline gemm_output output_of(const oct_gemm_args *a)
     const int64_t bytes = a->y_dtype == OCT_BF16 ? 2 : 4;
     gemm_output o = { .y = a->y, .bias = a->bias, .ldy = a->ldy, .stride_y = a->stride_y, .stride_bias = a->stride_bias,
                       .y_bf16 = a->y_dtype == OCT_BF16, .bias_bf16 = a->bias_dtype == OCT_BF16 };
-    o.pairs = (uintptr_t)a->y % (uintptr_t)(2 * bytes) == 0 && a->ldy % 2 == 0 && (a->batch == 1 || a->stride_y % 2 == 0);
+    const int64_t strides = a->ldy | (a->batch > 1 ? a->stride_y : 0);
+    o.pairs = (uintptr_t)a->y % (uintptr_t)(2 * bytes) == 0 && strides % 2 == 0;
+    o.octets = (uintptr_t)a->y % 16 == 0 && strides * bytes % 16 == 0;
     return o;
 }
 
@@ -52,6 +54,8 @@ static inline const char *maps_refused(const oct_gemm_args *a)
 {
     if (!a->m || !a->n || !a->k || !a->batch) return "there is nothing to multiply";
     if (a->m >= 1 << 30 || a->n >= 1 << 30 || a->k >= 1 << 29 || a->batch > 65535) return "an extent is too large for its counters";
+    const int64_t tiles = oct_mul(oct_mul(oct_cdiv(a->m, 8), oct_cdiv(a->n, 64)), a->batch);
+    if (tiles < 0 || tiles >= 1 << 27) return "the tiles are too many for its counters";
     if (!mappable(a->x, x_bytes_of(a), a->ldx, a->stride_x, a->batch)) return "x, ldx or stride_x is not aligned to 16 bytes";
     if (!mappable(a->w, w_bytes_of(a), a->ldw, a->stride_w, a->stride_w ? a->batch : 1)) return "w, ldw or stride_w is not aligned to 16 bytes";
     return 0;

@@ -88,7 +88,7 @@ template <typename X, typename W, int scaled> DEVICE void tile(const gemm_plain_
             if (scaled) {
                 const int64_t row = i0 + (i >> 3) * 16 + (i >> 1 & 1) * 8, col = j0 + (i >> 2 & 1) * 8 + (i & 1), kb = k / 128;
                 const gemm_scale &sx = p.scales.x, &sw = p.scales.w;
-                s = (sx.p && row < p.m ? __ldg(sx.p + b * sx.batch + (row >> sx.shift) * sx.row + kb * sx.block) : 1.0f) *
+                s = (sx.p && row < p.m ? sx.p[b * sx.batch + (row >> sx.shift) * sx.row + kb * sx.block] : 1.0f) *
                     (col < p.n ? __ldg(sw.p + b * sw.batch + (col >> sw.shift) * sw.row + kb * sw.block) : 1.0f);
             }
             sum[i] = fmaf(s, d[i], sum[i]);

@@ -6,9 +6,9 @@
 #define KERNELS(X)                                                                                                  \
     X(f8_256, 256, FAST, 1) X(f8_224, 224, FAST, 1) X(f8_192, 192, FAST, 1) X(f8_128, 128, FAST, 1)                 \
     X(f8_split_160, 160, FAST, 2) X(f8_split_256, 256, FAST, 2) X(f8_exact_256, 256, ACCURATE, 1) X(f8_exact_128, 128, ACCURATE, 1)               \
-    X(f8_exact_split_160, 160, ACCURATE, 2) X(f8_scaled_256, 256, SCALED, 1) X(f8_scaled_128, 128, SCALED, 1)       \
+    X(f8_exact_split_160, 160, ACCURATE, 2) X(f8_scaled_256, 256, SCALED, 1) X(f8_scaled_192, 192, SCALED, 1) X(f8_scaled_128, 128, SCALED, 1)       \
     X(bf16_256, 256, FAST, 1) X(bf16_128, 128, FAST, 1)                                                             \
-    X(f8_flush1_256, 256, ACCURATE, 1) X(f8_flush4_256, 256, ACCURATE, 1) X(f8_held_256, 256, ACCURATE, 1)          \
+    X(f8_flush1_256, 256, ACCURATE, 1) X(f8_exact_192, 192, ACCURATE, 1) X(f8_held_256, 256, ACCURATE, 1)          \
     X(f8_scaled_held_256, 256, SCALED, 1)
 #define X(name, columns, mode, split) "gemm_tile_" #name,
 OCT_CUDA_MODULE(gemm_tile_sm90, KERNELS(X));
@@ -22,7 +22,7 @@ static const struct { int32_t columns, mode, split; } kernels[] = { KERNELS(X) }
 
 /* How a call is cut. */
 typedef struct tile_plan {
-    int32_t kernel, stages, raster, log_share, keep;
+    int32_t kernel, stages, raster, log_share;
 } tile_plan;
 
 static int32_t most_stages(int32_t kernel) /* that fit an SM's 227 KB */
@@ -66,14 +66,14 @@ static oct_status launch(const oct_gemm_args *a, const tile_plan *t)
 {
     const oct_cuda_device *d = oct_cuda_open(a->on.device);
     const int32_t columns = kernels[t->kernel].columns, mode = kernels[t->kernel].mode, split = kernels[t->kernel].split;
-    const int32_t block = 128 / (int32_t)x_bytes_of(a), box = tile_box_columns(columns, mode), cluster = split << t->log_share;
+    const int32_t block = 128 / (int32_t)x_bytes_of(a), box = TILE_BOX_COLUMNS(columns, mode), cluster = split << t->log_share;
     if (!d) return OCT_E_DEVICE;
     gemm_tile_params p = { .out = output_of(a), .scales = scales_of(a), .m = (int32_t)a->m, .n = (int32_t)a->n, .batch = (int32_t)a->batch,
                            .k_steps = (int32_t)oct_cdiv(a->k, block), .stages = t->stages, .raster = t->raster, .log_share = t->log_share,
-                           .w_shared = a->stride_w == 0, .store_keep = t->keep ? 0x12F0000000000000ull : 0x1000000000000000ull, .chain = (a->on.flags & OCT_ON_CHAIN) != 0 };
+                           .w_shared = a->stride_w == 0, .chain = (a->on.flags & OCT_ON_CHAIN) != 0 };
     p.tiles_m = (int32_t)oct_cdiv(a->m, TILE_ROWS << t->log_share);
     p.tiles_n = (int32_t)oct_cdiv(a->n, columns);
-    p.boxes = a->y_dtype == OCT_BF16 && mappable(a->y, 2, a->ldy, a->stride_y, a->batch);
+    p.boxes = a->y_dtype == OCT_BF16 && a->n % 8 == 0 && mappable(a->y, 2, a->ldy, a->stride_y, a->batch);
     p.bulk_scales = a->scaling == OCT_SCALE_GROUP && a->scale_layout == OCT_MN_MAJOR && a->m % 4 == 0 && (uintptr_t)a->x_scale % 16 == 0;
     OCT_TRY(map_of(&p.x, a->x, a->x_dtype, a->m, a->k, a->ldx, a->batch, a->stride_x, TILE_ROWS, block, OCT_SWIZZLE_128));
     OCT_TRY(map_of(&p.w, a->w, a->w_dtype, a->n, a->k, a->ldw, a->stride_w ? a->batch : 1, a->stride_w, columns >> t->log_share, block,
@@ -81,7 +81,7 @@ static oct_status launch(const oct_gemm_args *a, const tile_plan *t)
     if (p.boxes)
         OCT_TRY(map_of(&p.y, a->y, OCT_BF16, a->m, a->n, a->ldy, a->batch, a->stride_y, 64, box, box == 64 ? OCT_SWIZZLE_128 : OCT_SWIZZLE_64));
     const int64_t tiles = (int64_t)p.tiles_m * p.tiles_n * p.batch;
-    const oct_cuda_launch_t go = { .op = "gemm", .m = a->m, .n = a->n, .k = a->k, .threads = tile_threads(mode), .cluster = cluster,
+    const oct_cuda_launch_t go = { .op = "gemm", .m = a->m, .n = a->n, .k = a->k, .threads = TILE_THREADS, .cluster = cluster,
                                    .x = (split > 1 ? tiles : oct_min(tiles, d->sms / cluster)) * cluster,
                                    .smem = tile_smem(columns, mode, t->stages), .params = &p };
     return oct_cuda_launch(&a->on, &oct_module_gemm_tile_sm90, t->kernel, &go);

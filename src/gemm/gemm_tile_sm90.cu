@@ -21,7 +21,7 @@ template <int columns_, int types_, int mode_, int flush_, int split_, int held_
     static constexpr int sums = columns / 2;
     /* Two levels of 256 columns would need 256 registers: two halves, one after the other, share the lower level. */
     static constexpr int halves = mode != FAST && columns == 256 ? 2 : 1, part = columns / halves;
-    static constexpr int box = columns % 64 || mode == SCALED ? 32 : 64, box_bytes = 64 * box * 2;
+    static constexpr int box = TILE_BOX_COLUMNS(columns, mode), box_bytes = 64 * box * 2;
     static constexpr int releases = mode == SCALED ? 8 : 2;
     static constexpr int cut = (columns / 2 + box - 1) / box * box; /* columns that the first CTA of a split finishes */
 };
@@ -75,7 +75,7 @@ template <class S> DEVICE void fetch_scales(const gemm_tile_params &p, const lay
             copy_4(to + i * 4, real ? x + ((at.m0 + i) >> sx.shift) * sx.row : sx.p, real);
         }
     if (lane < 2) {
-        const int j = at.n0 + lane * 128, real = j < p.n && lane * 128 < S::columns;
+        const int j = (at.n0 / 128 + lane) * 128, real = j < p.n && j < at.n0 + S::columns;
         copy_4(to + (TILE_ROWS + lane) * 4, real ? w + (j >> sw.shift) * sw.row : sw.p, real);
     }
     barrier_arrive_copies(l.full + 8 * s);
@@ -98,6 +98,7 @@ template <class S> DEVICE void fetch(const gemm_tile_params &p, const layout &l,
                 }
             chain_wait();
         }
+#pragma unroll 1
         for (int k = 0; k < steps; k++) {
             const uint32_t full = l.full + 8 * s;
             if (k >= early) barrier_wait(l.empty + 8 * s, parity ^ 1);
@@ -160,6 +161,7 @@ template <class S> DEVICE void multiply(float *d, const layout &l, int group, in
 template <class S> DEVICE void sum_fast(const gemm_tile_params &p, const layout &l, int group, int steps, place &at, float *sum)
 {
     int before = 0;
+#pragma unroll 1
     for (int k = 0; k < steps; k++) {
         barrier_wait(l.full + 8 * at.slot, at.parity);
         multiply<S>(sum, l, group, at.slot, 0, k > 0, 0);
@@ -179,20 +181,28 @@ template <class S> DEVICE void sum_accurate(const gemm_tile_params &p, const lay
     uint32_t x_held[16];
 #pragma unroll
     for (int i = 0; i < S::sums; i++) sum[i] = 0;
+#pragma unroll 1
     for (int k = 0; k < steps; k += S::flush) {
         const int blocks = S::flush == 1 ? 1 : min(S::flush, steps - k);
 #pragma unroll
         for (int h = 0; h < S::halves; h++) {
             place b = at;
+#pragma unroll 1
             for (int i = 0; i < blocks; i++) {
                 if (!h) barrier_wait(l.full + 8 * b.slot, b.parity);
                 multiply<S>(d, l, group, b.slot, h, i > 0, x_held);
                 advance(b, p.stages);
+                if (S::halves == 1 && i > 0) { /* the block before this one is done with */
+                    products_wait<1>();
+                    release<S>(p, l, at.slot);
+                    advance(at, p.stages);
+                }
             }
             products_wait<0>();
             registers_fence<S::part / 2>(d);
             if (h + 1 == S::halves)
-                for (int i = 0; i < blocks; i++) {
+#pragma unroll 1
+                for (int i = S::halves == 1 ? blocks - 1 : 0; i < blocks; i++) {
                     release<S>(p, l, at.slot);
                     advance(at, p.stages);
                 }
@@ -202,27 +212,34 @@ template <class S> DEVICE void sum_accurate(const gemm_tile_params &p, const lay
     }
 }
 
-template <class S> DEVICE void sum_scaled(const gemm_tile_params &p, const layout &l, int group, int steps, place &at, float *sum)
+template <class S> DEVICE void sum_scaled(const gemm_tile_params &p, const layout &l, int group, int steps, int n0, place &at, float *sum)
 {
     const int row = group * 64 + (threadIdx.x >> 5 & 3) * 16 + (threadIdx.x >> 2 & 7);
     float d[S::part / 2];
     uint32_t x_held[16];
 #pragma unroll
     for (int i = 0; i < S::sums; i++) sum[i] = 0;
+#pragma unroll 1
     for (int k = 0; k < steps; k++) {
         barrier_wait(l.full + 8 * at.slot, at.parity);
         const uint32_t s = l.s + at.slot * S::s_bytes;
         const float x0 = load_shared(s + row * 4), x1 = load_shared(s + (row + 8) * 4);
         const float2 w = load_shared2(s + TILE_ROWS * 4);
+        float scale[S::columns / 64][2]; /* of 64 columns, which meet one scale of w */
+#pragma unroll
+        for (int c = 0; c < S::columns / 64; c++) {
+            const float one = S::columns % 128 ? (n0 / 64 + c) / 2 == n0 / 128 ? w.x : w.y : c / 2 ? w.y : w.x;
+            scale[c][0] = x0 * one;
+            scale[c][1] = x1 * one;
+        }
 #pragma unroll
         for (int h = 0; h < S::halves; h++) {
-            const float s0 = x0 * (h ? w.y : w.x), s1 = x1 * (h ? w.y : w.x);
             multiply<S>(d, l, group, at.slot, h, 0, x_held);
             products_wait<0>();
             registers_fence<S::part / 2>(d);
             if (h + 1 == S::halves) release<S>(p, l, at.slot);
 #pragma unroll
-            for (int i = 0; i < S::part / 2; i++) sum[h * (S::part / 2) + i] += (i & 2 ? s1 : s0) * d[i];
+            for (int i = 0; i < S::part / 2; i++) sum[h * (S::part / 2) + i] += scale[(h * S::part + i * 2) / 64][i >> 1 & 1] * d[i];
         }
         advance(at, p.stages);
     }
@@ -235,15 +252,38 @@ DEVICE void store_matrices(uint32_t a, uint32_t x, uint32_t y, uint32_t z, uint3
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(a), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
 }
 
+/* Where 8 bf16 of a row lie in a staged box, with the swizzle that the box's map has. */
+template <class S> DEVICE uint32_t staged(int row, int chunk)
+{
+    return S::box == 64 ? row * 128 + ((chunk ^ (row & 7)) << 4) : row * 64 + ((chunk ^ (row >> 1 & 3)) << 4);
+}
+
+/* One box from shared memory to y, where the copy engine cannot do it. bf16 lies as store_matrices left it; f32 in rows of
+ * `box` with chunks of 4 likewise exchanged. */
+template <class S> DEVICE void copy_box(const gemm_tile_params &p, uint32_t from, const tile &at, int row0, int col0)
+{
+#pragma unroll 1
+    for (int e = threadIdx.x & 127; e < 64 * S::box / 2; e += 128) {
+        const int row = e / (S::box / 2), pair = e % (S::box / 2);
+        float2 v;
+        if (p.out.y_bf16) {
+            const uint32_t w = __float_as_uint(load_shared(from + staged<S>(row, pair >> 2) + (pair & 3) * 4));
+            v = make_float2(__uint_as_float(w << 16), __uint_as_float(w & 0xffff0000u));
+        } else v = load_shared2(from + row * (S::box * 4) + (((pair >> 1) ^ (row & 7)) << 4) + (pair & 1) * 8);
+        if (row0 + row < p.m) store_pair(p.out, at.batch, row0 + row, col0 + 2 * pair, p.n, v.x, v.y);
+    }
+}
+
 /* Columns [from, to) of sum -> y. columns: this thread's columns thread % 128 and + 128 of the tile; rows: scales of its two rows. */
-template <class S, int from, int to_>
+template <class S, int from, int to>
 DEVICE void write_tile(const gemm_tile_params &p, const layout &l, int group, const tile &at, const float *sum, const gemm_column *columns,
                        const float *rows, int &box)
 {
     const int thread = threadIdx.x & 127, lane = thread & 31, warp = thread >> 5, bar = group + 2;
 #pragma unroll
-    for (int c = from / S::box; c < to_ / S::box; c++) {
-        const uint32_t table = l.tables + (group * 2 + box) * S::box * 8, to = l.boxes + (group * 2 + box) * S::box_bytes;
+    for (int c = from / S::box; c < to / S::box; c++) {
+        const uint32_t table = l.tables + (group * 2 + box) * S::box * 8;
+        const uint32_t staging = l.boxes + (group * 2 + (p.out.y_bf16 ? box : 0)) * S::box_bytes; /* f32 takes both */
         const int mine = thread - c * S::box % 128; /* this thread knows column `mine` of the box */
         if (mine >= 0 && mine < S::box) {
             const gemm_column v = columns[c * S::box / 128];
@@ -252,7 +292,6 @@ DEVICE void write_tile(const gemm_tile_params &p, const layout &l, int group, co
         }
         if (p.boxes && !thread) stores_read<1>();
         group_sync(bar, 128);
-        const int row = warp * 16 + (lane & 15);
 #pragma unroll
         for (int j = 0; j < S::box / 16; j++) {
             float v[8];
@@ -266,25 +305,23 @@ DEVICE void write_tile(const gemm_tile_params &p, const layout &l, int group, co
                 v[4 * h + 2] = finish(f[2], rows[1], c0);
                 v[4 * h + 3] = finish(f[3], rows[1], c1);
             }
-            if (p.boxes) {
-                const uint32_t chunk = j * 2 + (lane >> 4);
-                const uint32_t a = S::box == 64 ? to + row * 128 + ((chunk ^ (row & 7)) << 4) : to + row * 64 + ((chunk ^ (row >> 1 & 3)) << 4);
-                store_matrices(a, f32x2_to_bf16x2(v[0], v[1]), f32x2_to_bf16x2(v[2], v[3]), f32x2_to_bf16x2(v[4], v[5]),
-                               f32x2_to_bf16x2(v[6], v[7]));
-            } else {
-                const int i = at.m0 + group * 64 + warp * 16 + (lane >> 2), col = at.n0 + c * S::box + j * 16 + (lane & 3) * 2;
-                for (int h = 0; h < 4; h++)
-                    if (i + 8 * (h & 1) < p.m)
-                        store_pair(p.out, at.batch, i + 8 * (h & 1), col + 8 * (h >> 1), p.n, v[2 * h], v[2 * h + 1]);
+            if (p.out.y_bf16)
+                store_matrices(staging + staged<S>(warp * 16 + (lane & 15), j * 2 + (lane >> 4)), f32x2_to_bf16x2(v[0], v[1]),
+                               f32x2_to_bf16x2(v[2], v[3]), f32x2_to_bf16x2(v[4], v[5]), f32x2_to_bf16x2(v[6], v[7]));
+            else {
+                const int row = warp * 16 + (lane >> 2);
+                const uint32_t to_row = staging + row * (S::box * 4) + (lane & 1) * 8, chunk = j * 4 + (lane >> 1 & 1);
+#pragma unroll
+                for (int h = 0; h < 4; h++) /* columns h / 2, rows h % 2; row + 8 exchanges alike */
+                    store_shared2(to_row + (h & 1) * (S::box * 32) + (((chunk + (h >> 1) * 2) ^ (row & 7)) << 4), v[2 * h], v[2 * h + 1]);
             }
         }
-        if (p.boxes) {
-            proxy_fence();
-            group_sync(bar, 128);
-            if (!thread) {
-                store_box3(&p.y, to, at.n0 + c * S::box, at.m0 + group * 64, at.batch, p.store_keep);
-                stores_commit();
-            }
+        if (p.boxes) proxy_fence();
+        group_sync(bar, 128);
+        if (!p.boxes) copy_box<S>(p, staging, at, at.m0 + group * 64, at.n0 + c * S::box);
+        else if (!thread) {
+            store_box3(&p.y, staging, at.n0 + c * S::box, at.m0 + group * 64, at.batch, KEEP_NORMAL);
+            stores_commit();
         }
         box ^= 1;
     }
@@ -329,6 +366,10 @@ template <class S> DEVICE void work(const gemm_tile_params &p)
     const int worker = blockIdx.x >> clustered, workers = gridDim.x >> clustered, tiles = p.tiles_m * p.tiles_n * p.batch;
     const int k0 = p.k_steps * part / S::split, steps = p.k_steps * (part + 1) / S::split - k0;
     if (threadIdx.x == 256) {
+        prefetch_map(&p.w);
+        prefetch_map(&p.x);
+        if (p.boxes) prefetch_map(&p.y);
+#pragma unroll 1
         for (int i = 0; i < p.stages; i++) {
             barrier_init(l.full + 8 * i, 1 + (S::mode == SCALED ? 32 : 0));
             barrier_init(l.empty + 8 * i, S::releases << p.log_share);
@@ -340,14 +381,14 @@ template <class S> DEVICE void work(const gemm_tile_params &p)
     if (clustered) { cluster_arrive(); cluster_wait(); }
     else __syncthreads();
     if (group == 2) {
-        if (S::mode != FAST) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
         if (warp == 8) {
             if (S::mode == SCALED || threadIdx.x == 256) fetch<S>(p, l, worker, workers, tiles, rank, k0, steps);
             __syncwarp();
         }
         if (S::split > 1) { cluster_arrive(); cluster_wait(); }
     } else {
-        if (S::mode != FAST) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
         const int thread = threadIdx.x & 127, row = group * 64 + (warp & 3) * 16 + (thread >> 2 & 7);
         place at = { 0, 0 };
         int box = 0;
@@ -359,7 +400,7 @@ template <class S> DEVICE void work(const gemm_tile_params &p)
             if (!S::held || S::mode == SCALED) scales_of<S>(p, here, thread, row, columns, rows);
             if (S::mode == FAST) sum_fast<S>(p, l, group, steps, at, sum);
             else if (S::mode == ACCURATE) sum_accurate<S>(p, l, group, steps, at, sum);
-            else sum_scaled<S>(p, l, group, steps, at, sum);
+            else sum_scaled<S>(p, l, group, steps, here.n0, at, sum);
             if (S::held && S::mode != SCALED) scales_of<S>(p, here, thread, row, columns, rows);
             if (S::split == 1) write_tile<S, 0, S::columns>(p, l, group, here, sum, columns, rows, box);
             else {
@@ -384,7 +425,7 @@ template <class S> DEVICE void work(const gemm_tile_params &p)
 }
 
 #define KERNEL(name, columns, types, mode, flush, split, held)                                                                \
-    extern "C" __global__ void __launch_bounds__(mode == FAST ? 288 : 384, 1)                                           \
+    extern "C" __global__ void __launch_bounds__(TILE_THREADS, 1)                                           \
     gemm_tile_##name##_##columns(const __grid_constant__ gemm_tile_params p) { work<shape<columns, types, mode, flush, split, held> >(p); }
 KERNEL(f8, 256, F8_F8, FAST, 1, 1, 0)
 KERNEL(f8, 224, F8_F8, FAST, 1, 1, 0)
@@ -396,10 +437,11 @@ KERNEL(f8_exact, 256, F8_F8, ACCURATE, 2, 1, 0)
 KERNEL(f8_exact, 128, F8_F8, ACCURATE, 2, 1, 0)
 KERNEL(f8_exact_split, 160, F8_F8, ACCURATE, 2, 2, 0)
 KERNEL(f8_scaled, 256, F8_F8, SCALED, 1, 1, 0)
+KERNEL(f8_scaled, 192, F8_F8, SCALED, 1, 1, 0)
 KERNEL(f8_scaled, 128, F8_F8, SCALED, 1, 1, 0)
 KERNEL(bf16, 256, BF16_BF16, FAST, 1, 1, 0)
 KERNEL(bf16, 128, BF16_BF16, FAST, 1, 1, 0)
 KERNEL(f8_flush1, 256, F8_F8, ACCURATE, 1, 1, 0)
-KERNEL(f8_flush4, 256, F8_F8, ACCURATE, 4, 1, 0)
+KERNEL(f8_exact, 192, F8_F8, ACCURATE, 2, 1, 0)
 KERNEL(f8_held, 256, F8_F8, ACCURATE, 1, 1, 1)
 KERNEL(f8_scaled_held, 256, F8_F8, SCALED, 1, 1, 1)

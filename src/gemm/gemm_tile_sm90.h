@@ -3,8 +3,10 @@
 #define OCTAVO_GEMM_TILE_SM90_H
 #include "gemm/gemm_sm90.h"
 
-enum { TILE_ROWS = 128, TILE_BOX = 64 }; /* rows of y a CTA; columns of y that are staged at once */
+enum { TILE_ROWS = 128, TILE_THREADS = 384 }; /* rows of y a CTA; two warpgroups multiply, a warp of the third fetches */
 enum { TILE_FAST, TILE_ACCURATE, TILE_SCALED };
+/* Columns of y that are staged at once: fewer where shared memory is short. */
+#define TILE_BOX_COLUMNS(columns, mode) (((columns) == 256 && (mode) != TILE_SCALED) || (columns) == 128 ? 64 : 32)
 
 typedef struct gemm_tile_params {
     oct_tensor_map x, w, y; /* [batch][rows][k], [batch][rows][k], [batch][m][n] */
@@ -20,19 +22,16 @@ typedef struct gemm_tile_params {
     int32_t boxes;        /* 1: y is stored by the copy engine */
     int32_t bulk_scales;  /* 1: x's scales of a tile and k block are one copy */
     int32_t chain;
-    uint64_t store_keep;  /* L2 policy of y */
 } gemm_tile_params;
 
-static inline int32_t tile_threads(int32_t mode) { return mode == TILE_FAST ? 288 : 384; }
 /* Shared memory: the ring, two boxes of y and two column tables a warpgroup, partial sums of a split, barriers. */
 static inline int32_t tile_stage_bytes(int32_t columns, int32_t mode)
 {
     return (TILE_ROWS + columns) * 128 + (mode == TILE_SCALED ? (TILE_ROWS + 4) * 4 : 0);
 }
-static inline int32_t tile_box_columns(int32_t columns, int32_t mode) { return columns % 64 || mode == TILE_SCALED ? 32 : 64; }
 static inline int32_t tile_smem(int32_t columns, int32_t mode, int32_t stages)
 {
-    return stages * tile_stage_bytes(columns, mode) + 4 * 64 * tile_box_columns(columns, mode) * 2 + 4 * tile_box_columns(columns, mode) * 8 +
+    return stages * tile_stage_bytes(columns, mode) + 4 * 64 * TILE_BOX_COLUMNS(columns, mode) * 2 + 4 * TILE_BOX_COLUMNS(columns, mode) * 8 +
            16 * stages + 16;
 }
 #endif
