@@ -17,6 +17,9 @@ static int32_t stage_bytes(const oct_gemm_args *a, int32_t tokens)
     return decode_stage_bytes(tokens, a->x_dtype != a->w_dtype, block_scaled(a));
 }
 
+/* Measured on an H200 and an H100; docs/design.md has the table. Alone, two CTAs an SM hide each other's ends; with 64 tokens
+ * the ring of one is better. In a chain a long k wants a ring that takes what comes while the previous kernel ends, a short one two
+ * CTAs an SM, so that the next kernel's are there already. Few rows of w: k is cut until about 80 CTAs stream. */
 static decode_plan plan_of(const oct_gemm_args *a)
 {
     const int64_t tiles = oct_cdiv(a->n, DECODE_ROWS), steps = oct_cdiv(a->k * w_bytes_of(a), DECODE_BLOCKS * 128);
@@ -24,12 +27,14 @@ static decode_plan plan_of(const oct_gemm_args *a)
     decode_plan d = { .log_tokens = 3 };
     while (d.log_tokens < 6 && a->m > 1 << d.log_tokens) d.log_tokens++;
     while (d.log_split < 2 && tiles << (d.log_split + 1) <= 96 && steps >> (d.log_split + 1) >= 4) d.log_split++;
-    /* Two CTAs an SM, or one with a ring that holds what can come while the previous kernel ends. */
-    const int32_t stage = stage_bytes(a, 1 << d.log_tokens);
     const int64_t own = oct_cdiv(steps, 1 << d.log_split);
-    const int one = d.log_tokens == 6 ? own > 4 : chain && own * stage > 200 * 1024;
-    d.stages = (int32_t)oct_max(2, oct_min(own, (one ? chain ? 208 : 168 : 104) * 1024 / stage));
-    d.early = one && d.log_tokens < 6;
+    const int32_t stage = stage_bytes(a, 1 << d.log_tokens), full = d.log_tokens == 6;
+    int64_t room = 104;
+    if (full && tiles * a->batch > 132) d.log_share = 2;
+    else if (full && own > 4) room = chain ? 208 : 168;
+    else if (chain ? own * stage > 208 * 1024 : d.log_split) room = 208;
+    d.early = chain && !full && room == 208;
+    d.stages = (int32_t)oct_max(2, oct_min(oct_min(own, room * 1024 / stage), d.early ? own / 2 + 1 : own));
     return d;
 }
 
@@ -61,7 +66,7 @@ static oct_status launch(const oct_gemm_args *a, const decode_plan *d)
     const int32_t tokens = 1 << d->log_tokens, wide = a->x_dtype != a->w_dtype, scaled = block_scaled(a);
     const int32_t x_blocks = DECODE_BLOCKS * (wide ? 2 : 1), cluster = 1 << (d->log_split + d->log_share);
     const int64_t tiles = oct_cdiv(oct_cdiv(a->n, DECODE_ROWS), 1 << d->log_share);
-    const int32_t ring = d->stages * stage_bytes(a, tokens), sums = decode_sums_bytes(tokens);
+    const int32_t ring = d->stages * stage_bytes(a, tokens), sums = decode_sums_bytes(tokens, d->log_split > 0);
     gemm_decode_params p = { .out = output_of(a), .scales = scales_of(a), .n = (int32_t)a->n, .m = (int32_t)a->m,
                              .token_tiles = (int32_t)oct_cdiv(a->m, tokens), .k_blocks = (int32_t)oct_cdiv(a->k, 128),
                              .steps = (int32_t)oct_cdiv(a->k * w_bytes_of(a), DECODE_BLOCKS * 128), .stages = d->stages,

@@ -30,7 +30,7 @@ template <int tokens, int types, int scaled> struct ring {
         s = x + p.stages * x_bytes;
         const uint32_t end = s + p.stages * s_bytes;
         sums = p.log_split ? end : w;
-        full = p.log_split ? end + GROUPS * tokens * ROWS * 4 : max(end, w + GROUPS * tokens * PITCH * 4);
+        full = p.log_split ? end + tokens * ROWS * 4 : max(end, w + GROUPS * tokens * PITCH * 4);
         empty = full + 8 * p.stages;
         done = empty + 8 * p.stages;
         columns = done + 16;         /* scales, then biases, of the CTA's rows of w */
@@ -109,24 +109,39 @@ DEVICE void share_x(const gemm_decode_params &p, uint32_t to, uint32_t full, int
                      p.x_flat ? 0 : step * blocks + i, blockIdx.y, KEEP_LONG);
 }
 
-template <int tokens, int types, int scaled>
-DEVICE void load_scales(const gemm_decode_params &p, uint32_t to, int step, const slice &a)
+/* The scales that a lane copies: of tokens lane and lane + 32, and lane 0 that of the rows of w. */
+struct sources { const float *x[2], *w; };
+template <int tokens> DEVICE sources sources_of(const gemm_decode_params &p, const slice &a)
 {
-    typedef ring<tokens, types, scaled> R;
     const gemm_scale &sx = p.scales.x, &sw = p.scales.w;
     const int lane = threadIdx.x & 31;
+    sources f;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int t = lane + 32 * i, row = a.token0 + t;
+        f.x[i] = t < tokens && row < p.m ? sx.p + blockIdx.y * sx.batch + (row >> sx.shift) * sx.row : 0;
+    }
+    f.w = a.row0 < p.n ? sw.p + blockIdx.y * sw.batch + (a.row0 >> sw.shift) * sw.row : 0;
+    return f;
+}
+DEVICE void copy_scale(uint32_t to, const float *from, int64_t offset, const float *any, int real)
+{
+    real &= from != 0;
+    copy_4(to, real ? from + offset : any, real);
+}
+template <int tokens, int types, int scaled>
+DEVICE void load_scales(const gemm_decode_params &p, uint32_t to, int step, const sources &f)
+{
+    const int lane = threadIdx.x & 31;
+#pragma unroll
     for (int j = 0; j < BLOCKS; j++) {
         const int kb = step * BLOCKS + j, inside = kb < p.k_blocks;
-        const uint32_t at = to + j * R::s_floats * 4;
-        if (types == F8_F8)
-            for (int t = lane; t < tokens; t += 32) {
-                const int i = a.token0 + t, real = inside && i < p.m;
-                copy_4(at + t * 4, real ? sx.p + blockIdx.y * sx.batch + (i >> sx.shift) * sx.row + kb * sx.block : sx.p, real);
-            }
-        if (!lane) {
-            const int real = inside && a.row0 < p.n;
-            copy_4(at + tokens * 4, real ? sw.p + blockIdx.y * sw.batch + (a.row0 >> sw.shift) * sw.row + kb * sw.block : sw.p, real);
+        const uint32_t at = to + j * ring<tokens, types, scaled>::s_floats * 4;
+        if (types == F8_F8) {
+            if (lane < tokens) copy_scale(at + lane * 4, f.x[0], kb * p.scales.x.block, p.scales.x.p, inside);
+            if (tokens > 32) copy_scale(at + (lane + 32) * 4, f.x[1], kb * p.scales.x.block, p.scales.x.p, inside);
         }
+        if (!lane) copy_scale(at + tokens * 4, f.w, kb * p.scales.w.block, p.scales.w.p, inside);
     }
 }
 
@@ -136,6 +151,8 @@ DEVICE void stream_x(const gemm_decode_params &p, const ring<tokens, types, scal
     typedef ring<tokens, types, scaled> R;
     const int lane = threadIdx.x & 31;
     uint32_t parity = 1;
+    sources from;
+    if (scaled) from = sources_of<tokens>(p, a);
     if (p.chain) chain_wait();
 #pragma unroll 1
     for (int k = 0, s = 0; k < a.count; k++) {
@@ -147,7 +164,7 @@ DEVICE void stream_x(const gemm_decode_params &p, const ring<tokens, types, scal
             else load_blocks<BLOCKS * R::wide, R::x_block>(to, &p.x, full, a.first + k, a.token0, blockIdx.y, p.x_flat, KEEP_LONG);
         }
         if (scaled) {
-            load_scales<tokens, types, scaled>(p, r.s + s * R::s_bytes, a.first + k, a);
+            load_scales<tokens, types, scaled>(p, r.s + s * R::s_bytes, a.first + k, from);
             barrier_arrive_copies(full);
         }
         if (++s == p.stages) { s = 0; parity ^= 1; }
@@ -165,10 +182,9 @@ DEVICE void widen(uint32_t block, int step, uint32_t *a)
     for (int i = 0; i < 4; i++) a[i] = f8x2_to_bf16x2(load_shared_u16(at + (i & 1) * 1024 + (i >> 1) * 8));
 }
 
-/* d = 128 bytes of w's k. */
-template <int tokens, int types> DEVICE void multiply(float *d, uint32_t w, uint32_t x)
+/* d = 128 bytes of w's k. wo, xo: the operands; w: where that of w lies. */
+template <int tokens, int types> DEVICE void multiply(float *d, uint64_t wo, uint64_t xo, uint32_t w)
 {
-    const uint64_t xo = operand(x);
     if (types == BF16_F8) {
         uint32_t a[32];
 #pragma unroll
@@ -178,7 +194,6 @@ template <int tokens, int types> DEVICE void multiply(float *d, uint32_t w, uint
 #pragma unroll
         for (int i = 0; i < 8; i++) wgmma_registers<BF16, tokens>(d, a + 4 * i, xo + (i >> 2) * (tokens * 8) + 2 * (i & 3), i > 0);
     } else {
-        const uint64_t wo = operand(w);
         registers_fence<tokens / 2>(d);
         products_begin();
 #pragma unroll
@@ -225,6 +240,8 @@ DEVICE void multiply_all(const gemm_decode_params &p, const ring<tokens, types, 
     typedef ring<tokens, types, scaled> R;
     const int group = threadIdx.x >> 7;
     uint32_t parity = 0;
+    const uint32_t w = r.w + group * (ROWS * 128);
+    const uint64_t wo = operand(w), xo = operand(r.x + group * (R::wide * R::x_block));
     float d[tokens / 2];
 #pragma unroll
     for (int i = 0; i < tokens / 2; i++) sum[i] = 0;
@@ -234,7 +251,8 @@ DEVICE void multiply_all(const gemm_decode_params &p, const ring<tokens, types, 
 #pragma unroll
         for (int j = 0; j < BLOCKS; j += GROUPS) {
             const uint32_t scales = r.s + s * R::s_bytes + (j + group) * R::s_floats * 4;
-            multiply<tokens, types>(d, r.w + s * R::w_bytes + (j + group) * ROWS * 128, r.x + s * R::x_bytes + (j + group) * R::wide * R::x_block);
+            const int w_offset = s * R::w_bytes + j * (ROWS * 128), x_offset = s * R::x_bytes + j * (R::wide * R::x_block);
+            multiply<tokens, types>(d, wo + (uint64_t)(w_offset / 16), xo + (uint64_t)(x_offset / 16), w + w_offset);
             if (scaled) add<tokens, types, scaled>(sum, d, scales);
             if (j + GROUPS >= BLOCKS) release(p, r, s);
             if (!scaled) add<tokens, types, scaled>(sum, d, scales);
@@ -245,7 +263,7 @@ DEVICE void multiply_all(const gemm_decode_params &p, const ring<tokens, types, 
 
 /* ---- Finishing ---- */
 
-/* Sums go through shared memory as [warpgroup][token][row]; then a thread has 8 rows of w of a token. */
+/* Sums go through shared memory as [warpgroup][token][row]; then a thread has 4 rows of w of every 16th token. */
 template <int tokens, int types, int scaled>
 DEVICE void finish_alone(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, const slice &a, const float *sum)
 {
@@ -255,59 +273,59 @@ DEVICE void finish_alone(const gemm_decode_params &p, const ring<tokens, types, 
 #pragma unroll
     for (int i = 0; i < tokens / 2; i++) store_shared(to + (((i >> 2) * 8 + (i & 1)) * PITCH + (i >> 1 & 1) * 8) * 4, sum[i]);
     group_sync(MATH_ONLY, MATH);
-    const int j0 = (tid & 7) * 8;
+    const int j = (tid & 15) * 4, limit = min(tokens, p.m - a.token0);
+    const float4 s = load_shared4(r.columns + j * 4), b = load_shared4(r.columns + (ROWS + j) * 4);
 #pragma unroll
-    for (int i = 0; i < (tokens + 31) / 32; i++) {
-        const int t = i * 32 + (tid >> 3);
-        if (t >= tokens || a.token0 + t >= p.m) break;
+    for (int i = 0; i < (tokens + 15) / 16; i++) {
+        const int t = i * 16 + (tid >> 4);
+        if (t >= limit) break;
         const float sx = load_shared(r.rows + t * 4);
-        float v[8];
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            float4 f = load_shared4(r.sums + (t * PITCH + j0 + 4 * h) * 4);
-            const float4 g = load_shared4(r.sums + ((tokens + t) * PITCH + j0 + 4 * h) * 4);
-            const float4 s = load_shared4(r.columns + (j0 + 4 * h) * 4), b = load_shared4(r.columns + (ROWS + j0 + 4 * h) * 4);
-            v[4 * h] = fmaf(f.x + g.x, sx * s.x, b.x);
-            v[4 * h + 1] = fmaf(f.y + g.y, sx * s.y, b.y);
-            v[4 * h + 2] = fmaf(f.z + g.z, sx * s.z, b.z);
-            v[4 * h + 3] = fmaf(f.w + g.w, sx * s.w, b.w);
-        }
-        store_8(p.out, blockIdx.y, a.token0 + t, a.row0 + j0, p.n, v);
+        const float4 f = load_shared4(r.sums + (t * PITCH + j) * 4), g = load_shared4(r.sums + ((tokens + t) * PITCH + j) * 4);
+        const float v[4] = { fmaf(f.x + g.x, sx * s.x, b.x), fmaf(f.y + g.y, sx * s.y, b.y), fmaf(f.z + g.z, sx * s.z, b.z),
+                             fmaf(f.w + g.w, sx * s.w, b.w) };
+        store_4(p.out, blockIdx.y, a.token0 + t, a.row0 + j, p.n, v);
     }
 }
 
-/* The sums of a warp's 16 rows go to the CTA that owns them, in the order of the registers: [part, warpgroup][warp][8 tokens]
- * [lane]. There they are added in the order of the parts, and leave one by one: they are few. */
+/* split: the warpgroups add their sums, each for every second 8 tokens, over the drained ring. What a warp has of 16 rows
+ * then goes to the CTA that owns them, in the order of the registers: [part][warp][8 tokens][lane]. There the parts are added in
+ * order, and leave one by one: they are few. */
 template <int tokens, int types, int scaled>
-DEVICE void finish_split(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, const slice &a, const float *sum)
+DEVICE void finish_split(const gemm_decode_params &p, const ring<tokens, types, scaled> &r, const slice &a, float *sum)
 {
     constexpr int octets = tokens / 8;
-    const int tid = threadIdx.x, warp = tid >> 5 & 3, log_warps = 2 - p.log_split, per = octets << log_warps, owner = warp >> log_warps;
-    const int source = a.part * GROUPS + (tid >> 7), first = (source << log_warps) + (warp & ((1 << log_warps) - 1));
+    const int tid = threadIdx.x, group = tid >> 7, warp = tid >> 5 & 3, log_warps = 2 - p.log_split, per = (octets * 32) << log_warps;
+    const int owner = warp >> log_warps, first = (a.part << log_warps) + (warp & ((1 << log_warps) - 1));
     const uint32_t to = shared_of(r.sums + (first * octets * 32 + (tid & 31)) * 16, owner), done = shared_of(r.done, owner);
+    const uint32_t between = r.w + (tid & 127) * 16;
+    group_sync(MATH_ONLY, MATH); /* the ring is drained */
+#pragma unroll
+    for (int j = 0; j < octets; j++)
+        if ((j & 1) != group) store_shared4(between + j * 2048, sum + 4 * j);
+    group_sync(MATH_ONLY, MATH);
     cluster_wait(); /* the owners' barriers are set up */
-    group_sync(MATH_ONLY, MATH); /* and this CTA's scales are there */
 #pragma unroll
-    for (int j = 0; j < octets; j++) store_remote4(to + j * 512, sum + 4 * j, done);
+    for (int j = 0; j < octets; j++)
+        if ((j & 1) == group) {
+            const float4 v = load_shared4(between + j * 2048);
+            sum[4 * j] += v.x;
+            sum[4 * j + 1] += v.y;
+            sum[4 * j + 2] += v.z;
+            sum[4 * j + 3] += v.w;
+            store_remote4(to + j * 512, sum + 4 * j, done);
+        }
     barrier_wait_cluster(r.done, 0);
-    for (int i = tid; i < per * 32; i += MATH) {
-        float f[4] = { 0 };
-#pragma unroll 4
-        for (int q = 0; q < GROUPS << p.log_split; q++) {
-            const float4 v = load_shared4(r.sums + (q * per * 32 + i) * 16);
-            f[0] += v.x;
-            f[1] += v.y;
-            f[2] += v.z;
-            f[3] += v.w;
-        }
-        const int row = (((a.part << log_warps) + (i >> 5) / octets) * 16) + (i >> 2 & 7), t = (i >> 5) % octets * 8 + (i & 3) * 2;
+#pragma unroll 1
+    for (int i = tid; i < per * 4; i += MATH) {
+        float f = 0;
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-            const int j = row + (e >> 1) * 8, token = t + (e & 1);
-            if (a.row0 + j < p.n && a.token0 + token < p.m)
-                store_one(p.out, blockIdx.y * p.out.stride_y + (a.token0 + token) * p.out.ldy + a.row0 + j,
-                          fmaf(f[e], load_shared(r.rows + token * 4) * load_shared(r.columns + j * 4), load_shared(r.columns + (ROWS + j) * 4)));
-        }
+        for (int q = 0; q < 4; q++)
+            if (q < 1 << p.log_split) f += load_shared(r.sums + (q * per * 4 + i) * 4);
+        const int lane = i >> 2 & 31, octet = i >> 7;
+        const int j = ((a.part << log_warps) + octet / octets) * 16 + (i >> 1 & 1) * 8 + (lane >> 2), t = octet % octets * 8 + (lane & 3) * 2 + (i & 1);
+        if (a.row0 + j < p.n && a.token0 + t < p.m)
+            store_one(p.out, blockIdx.y * p.out.stride_y + (a.token0 + t) * p.out.ldy + a.row0 + j,
+                      fmaf(f, load_shared(r.rows + t * 4) * load_shared(r.columns + j * 4), load_shared(r.columns + (ROWS + j) * 4)));
     }
 }
 
@@ -326,7 +344,7 @@ template <int tokens, int types, int scaled> DEVICE void decode(const gemm_decod
             }
             if (p.log_split) barrier_init(r.done, 1);
             barrier_init_done();
-            if (p.log_split) barrier_expect(r.done, GROUPS * ROWS * tokens * 4);
+            if (p.log_split) barrier_expect(r.done, ROWS * tokens * 4);
         }
         __syncwarp();
         group_arrive(STARTED, DECODE_THREADS);

@@ -30,6 +30,9 @@ static inline int32_t decode_stage_bytes(int32_t tokens, int32_t wide_x, int32_t
 {
     return DECODE_BLOCKS * 128 * (DECODE_ROWS + tokens * (wide_x ? 2 : 1)) + (scaled ? DECODE_BLOCKS * (tokens + 4) * 4 : 0);
 }
-static inline int32_t decode_sums_bytes(int32_t tokens) { return DECODE_GROUPS * tokens * DECODE_SUM_PITCH * 4; }
+static inline int32_t decode_sums_bytes(int32_t tokens, int32_t split)
+{
+    return split ? tokens * DECODE_ROWS * 4 : DECODE_GROUPS * tokens * DECODE_SUM_PITCH * 4;
+}
 static inline int32_t decode_other_bytes(int32_t tokens, int32_t stages) { return 16 * stages + 16 + (2 * DECODE_ROWS + tokens) * 4; }
 #endif

@@ -43,22 +43,17 @@ DEVICE void store_pair(const gemm_output &o, int64_t batch, int64_t i, int64_t j
         if (j + 1 < n) store_one(o, at + 1, v1);
     }
 }
-/* y[i, j .. j + 7] for j = 8 n, where they exist. */
-DEVICE void store_8(const gemm_output &o, int64_t batch, int64_t i, int64_t j, int64_t n, const float *v)
+/* y[i, j .. j + 3] for j = 4 n, where they exist. */
+DEVICE void store_4(const gemm_output &o, int64_t batch, int64_t i, int64_t j, int64_t n, const float *v)
 {
     const int64_t at = batch * o.stride_y + i * o.ldy + j;
-    if (o.octets && j + 8 <= n) {
-        if (o.y_bf16)
-            *(uint4 *)((uint16_t *)o.y + at) = make_uint4(f32x2_to_bf16x2(v[0], v[1]), f32x2_to_bf16x2(v[2], v[3]),
-                                                          f32x2_to_bf16x2(v[4], v[5]), f32x2_to_bf16x2(v[6], v[7]));
-        else {
-            *(float4 *)((float *)o.y + at) = make_float4(v[0], v[1], v[2], v[3]);
-            *(float4 *)((float *)o.y + at + 4) = make_float4(v[4], v[5], v[6], v[7]);
-        }
+    if (o.quads && j + 4 <= n) {
+        if (o.y_bf16) *(uint2 *)((uint16_t *)o.y + at) = make_uint2(f32x2_to_bf16x2(v[0], v[1]), f32x2_to_bf16x2(v[2], v[3]));
+        else *(float4 *)((float *)o.y + at) = make_float4(v[0], v[1], v[2], v[3]);
         return;
     }
 #pragma unroll
-    for (int e = 0; e < 8; e++)
+    for (int e = 0; e < 4; e++)
         if (j + e < n) store_one(o, at + e, v[e]);
 }
 #endif

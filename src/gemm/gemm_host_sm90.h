@@ -16,7 +16,7 @@ static inline gemm_output output_of(const oct_gemm_args *a)
                       .y_bf16 = a->y_dtype == OCT_BF16, .bias_bf16 = a->bias_dtype == OCT_BF16 };
     const int64_t strides = a->ldy | (a->batch > 1 ? a->stride_y : 0);
     o.pairs = (uintptr_t)a->y % (uintptr_t)(2 * bytes) == 0 && strides % 2 == 0;
-    o.octets = (uintptr_t)a->y % 16 == 0 && strides * bytes % 16 == 0;
+    o.quads = (uintptr_t)a->y % (uintptr_t)(4 * bytes) == 0 && strides % 4 == 0;
     return o;
 }
 

@@ -15,7 +15,7 @@ typedef struct gemm_output {
     const void *bias; /* or NULL */
     int64_t ldy, stride_y, stride_bias;
     int32_t y_bf16, bias_bf16;
-    int32_t pairs, octets; /* 1: 2 or 8 neighbouring columns, from a multiple on, may be stored at once */
+    int32_t pairs, quads; /* 1: 2 or 4 neighbouring columns, from a multiple on, may be stored at once */
 } gemm_output;
 
 /* Scale of row r and k block kb in batch b: p[b batch + (r >> shift) row + kb block], or 1 when p is NULL. */

@@ -63,21 +63,34 @@ template <class S> DEVICE void fetch_w(const gemm_tile_params &p, const layout &
                      at.n0 + rank * (S::columns / 2), batch, KEEP_NORMAL);
 }
 
-template <class S> DEVICE void fetch_scales(const gemm_tile_params &p, const layout &l, int s, int k, const tile &at)
+/* The scales that a lane copies for every block of a tile: of 4 rows of x, of 128 columns of w. */
+struct sources { const float *x[4], *w; };
+DEVICE sources sources_of(const gemm_tile_params &p, const tile &at, int columns)
+{
+    const int lane = threadIdx.x & 31, j = (at.n0 / 128 + lane) * 128;
+    const gemm_scale &sx = p.scales.x, &sw = p.scales.w;
+    sources f;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = at.m0 + lane + 32 * i;
+        f.x[i] = row < p.m ? sx.p + at.batch * sx.batch + (row >> sx.shift) * sx.row : 0;
+    }
+    f.w = lane < 2 && j < p.n && j < at.n0 + columns ? sw.p + at.batch * sw.batch + (j >> sw.shift) * sw.row : 0;
+    return f;
+}
+DEVICE void copy_scale(uint32_t to, const float *from, int64_t offset, const float *any)
+{
+    copy_4(to, from ? from + offset : any, from != 0);
+}
+template <class S> DEVICE void fetch_scales(const gemm_tile_params &p, const layout &l, int s, int k, const sources &f)
 {
     const int lane = threadIdx.x & 31;
-    const uint32_t to = l.s + s * S::s_bytes;
-    const gemm_scale &sx = p.scales.x, &sw = p.scales.w;
-    const float *x = sx.p + at.batch * sx.batch + k * sx.block, *w = sw.p + at.batch * sw.batch + k * sw.block;
-    if (!p.bulk_scales)
-        for (int i = lane; i < TILE_ROWS; i += 32) {
-            const int real = at.m0 + i < p.m;
-            copy_4(to + i * 4, real ? x + ((at.m0 + i) >> sx.shift) * sx.row : sx.p, real);
-        }
-    if (lane < 2) {
-        const int j = (at.n0 / 128 + lane) * 128, real = j < p.n && j < at.n0 + S::columns;
-        copy_4(to + (TILE_ROWS + lane) * 4, real ? w + (j >> sw.shift) * sw.row : sw.p, real);
+    const uint32_t to = l.s + s * S::s_bytes + lane * 4;
+    if (!p.bulk_scales) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) copy_scale(to + i * 128, f.x[i], k * p.scales.x.block, p.scales.x.p);
     }
+    if (lane < 2) copy_scale(to + TILE_ROWS * 4, f.w, k * p.scales.w.block, p.scales.w.p);
     barrier_arrive_copies(l.full + 8 * s);
 }
 
@@ -89,6 +102,8 @@ template <class S> DEVICE void fetch(const gemm_tile_params &p, const layout &l,
     int s = 0, early = p.chain ? min(p.stages, steps) : 0; /* blocks of w fetched before the previous kernel is done */
     for (int t = worker; t < tiles; t += workers) {
         const tile at = tile_of<S>(p, t, rank);
+        sources from;
+        if (S::mode == SCALED) from = sources_of(p, at, S::columns);
         const uint32_t row_scales = S::mode == SCALED && p.bulk_scales ? max(0, min(TILE_ROWS, p.m - at.m0)) * 4 : 0;
         if (early) {
             if (!lane)
@@ -111,7 +126,7 @@ template <class S> DEVICE void fetch(const gemm_tile_params &p, const layout &l,
                 if (row_scales)
                     load_bulk(l.s + s * S::s_bytes, p.scales.x.p + at.batch * p.scales.x.batch + (k0 + k) * p.scales.x.block + at.m0, row_scales, full);
             }
-            if (S::mode == SCALED) fetch_scales<S>(p, l, s, k0 + k, at);
+            if (S::mode == SCALED) fetch_scales<S>(p, l, s, k0 + k, from);
             if (++s == p.stages) { s = 0; parity ^= 1; }
         }
         early = 0;
@@ -132,39 +147,35 @@ template <class S> DEVICE void release(const gemm_tile_params &p, const layout &
     else if (who < 2) barrier_arrive_at(l.empty + 8 * slot, who);
 }
 
+/* Where this warpgroup's operands begin: slots, and what lies in them, are reached by adding. */
+struct operands { uint64_t x, w; uint32_t x_at; };
+
 /* One block: d (+)= x w^T for this warpgroup's rows and `part` columns of half h. */
-template <class S> DEVICE void multiply(float *d, const layout &l, int group, int slot, int h, int keep, uint32_t *x_held)
+template <class S> DEVICE void multiply(float *d, const operands &o, int slot, int h, int keep, uint32_t *x_held)
 {
-    if (S::held) {
-        const uint64_t w = operand(l.w + slot * S::w_bytes + h * S::part * 128);
-        if (!h) {
+    const uint64_t x = o.x + (uint64_t)(slot * (S::x_bytes / 16)), w = o.w + (uint64_t)(slot * (S::w_bytes / 16) + h * (S::part * 8));
+    if (S::held && !h) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) load_operand(l.x + slot * S::x_bytes + group * 8192, i, x_held + 4 * i);
-        }
-        registers_fence<S::part / 2>(d);
-        products_begin();
-#pragma unroll
-        for (int i = 0; i < 4; i++) wgmma_registers<S::type, S::part>(d, x_held + 4 * i, w + 2 * i, i > 0 || keep);
-        products_commit();
-        registers_fence<S::part / 2>(d);
-        return;
+        for (int i = 0; i < 4; i++) load_operand(o.x_at + slot * S::x_bytes, i, x_held + 4 * i);
     }
-    const uint64_t x = operand(l.x + slot * S::x_bytes + group * 8192), w = operand(l.w + slot * S::w_bytes + h * S::part * 128);
     registers_fence<S::part / 2>(d);
     products_begin();
 #pragma unroll
-    for (int i = 0; i < 4; i++) wgmma<S::type, S::part>(d, x + 2 * i, w + 2 * i, i > 0 || keep);
+    for (int i = 0; i < 4; i++) {
+        if (S::held) wgmma_registers<S::type, S::part>(d, x_held + 4 * i, w + 2 * i, i > 0 || keep);
+        else wgmma<S::type, S::part>(d, x + 2 * i, w + 2 * i, i > 0 || keep);
+    }
     products_commit();
     registers_fence<S::part / 2>(d);
 }
 
-template <class S> DEVICE void sum_fast(const gemm_tile_params &p, const layout &l, int group, int steps, place &at, float *sum)
+template <class S> DEVICE void sum_fast(const gemm_tile_params &p, const layout &l, const operands &o, int steps, place &at, float *sum)
 {
     int before = 0;
 #pragma unroll 1
     for (int k = 0; k < steps; k++) {
         barrier_wait(l.full + 8 * at.slot, at.parity);
-        multiply<S>(sum, l, group, at.slot, 0, k > 0, 0);
+        multiply<S>(sum, o, at.slot, 0, k > 0, 0);
         products_wait<1>();
         if (k > 0) release<S>(p, l, before);
         before = at.slot;
@@ -175,7 +186,7 @@ template <class S> DEVICE void sum_fast(const gemm_tile_params &p, const layout 
     release<S>(p, l, before);
 }
 
-template <class S> DEVICE void sum_accurate(const gemm_tile_params &p, const layout &l, int group, int steps, place &at, float *sum)
+template <class S> DEVICE void sum_accurate(const gemm_tile_params &p, const layout &l, const operands &o, int steps, place &at, float *sum)
 {
     float d[S::part / 2];
     uint32_t x_held[16];
@@ -190,7 +201,7 @@ template <class S> DEVICE void sum_accurate(const gemm_tile_params &p, const lay
 #pragma unroll 1
             for (int i = 0; i < blocks; i++) {
                 if (!h) barrier_wait(l.full + 8 * b.slot, b.parity);
-                multiply<S>(d, l, group, b.slot, h, i > 0, x_held);
+                multiply<S>(d, o, b.slot, h, i > 0, x_held);
                 advance(b, p.stages);
                 if (S::halves == 1 && i > 0) { /* the block before this one is done with */
                     products_wait<1>();
@@ -212,9 +223,8 @@ template <class S> DEVICE void sum_accurate(const gemm_tile_params &p, const lay
     }
 }
 
-template <class S> DEVICE void sum_scaled(const gemm_tile_params &p, const layout &l, int group, int steps, int n0, place &at, float *sum)
+template <class S> DEVICE void sum_scaled(const gemm_tile_params &p, const layout &l, const operands &o, int row, int steps, int n0, place &at, float *sum)
 {
-    const int row = group * 64 + (threadIdx.x >> 5 & 3) * 16 + (threadIdx.x >> 2 & 7);
     float d[S::part / 2];
     uint32_t x_held[16];
 #pragma unroll
@@ -234,7 +244,7 @@ template <class S> DEVICE void sum_scaled(const gemm_tile_params &p, const layou
         }
 #pragma unroll
         for (int h = 0; h < S::halves; h++) {
-            multiply<S>(d, l, group, at.slot, h, 0, x_held);
+            multiply<S>(d, o, at.slot, h, 0, x_held);
             products_wait<0>();
             registers_fence<S::part / 2>(d);
             if (h + 1 == S::halves) release<S>(p, l, at.slot);
@@ -390,6 +400,7 @@ template <class S> DEVICE void work(const gemm_tile_params &p)
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
         const int thread = threadIdx.x & 127, row = group * 64 + (warp & 3) * 16 + (thread >> 2 & 7);
+        const operands o = { operand(l.x + group * 8192), operand(l.w), l.x + group * 8192 };
         place at = { 0, 0 };
         int box = 0;
         if (p.chain) chain_wait();
@@ -398,9 +409,9 @@ template <class S> DEVICE void work(const gemm_tile_params &p)
             float sum[S::sums], rows[2];
             gemm_column columns[2];
             if (!S::held || S::mode == SCALED) scales_of<S>(p, here, thread, row, columns, rows);
-            if (S::mode == FAST) sum_fast<S>(p, l, group, steps, at, sum);
-            else if (S::mode == ACCURATE) sum_accurate<S>(p, l, group, steps, at, sum);
-            else sum_scaled<S>(p, l, group, steps, here.n0, at, sum);
+            if (S::mode == FAST) sum_fast<S>(p, l, o, steps, at, sum);
+            else if (S::mode == ACCURATE) sum_accurate<S>(p, l, o, steps, at, sum);
+            else sum_scaled<S>(p, l, o, row, steps, here.n0, at, sum);
             if (S::held && S::mode != SCALED) scales_of<S>(p, here, thread, row, columns, rows);
             if (S::split == 1) write_tile<S, 0, S::columns>(p, l, group, here, sum, columns, rows, box);
             else {
