@@ -9,7 +9,7 @@ enum { T, MODE, LEN, RATIO, KV_HEADS, D, FORMAT, LAYOUT, STRIDES, PAD, Y, SCALE,
 static const ck_axis axes[] = {
     [T] = CK_INTS("t", 1, 1, 0, 2, 5, 13, 40),
     [MODE] = CK_NAMES("mode", "a lane each", "any lanes", "causal", "mixed"),
-    [LEN] = CK_INTS("len", 4, 1, 0, 2, 15, 31, 32, 33, 63, 64, 65, 130, 511, 513, 1000, 16500),
+    [LEN] = CK_INTS("len", 4, 1, 0, 2, 15, 31, 32, 33, 63, 64, 65, 130, 300, 511, 513, 1000, 16500),
     [RATIO] = CK_INTS("heads a kv head", 0, 1, 2, 3, 4, 5, 7, 8, 16, 50),
     [KV_HEADS] = CK_INTS("kv heads", 0, 1, 2, 3),
     [D] = CK_INTS("d", 2, 2, 4, 14, 16, 18, 30, 64, 80, 96, 128, 130, 256, 2048),
