@@ -20,7 +20,7 @@ static const ck_axis axes[] = {
     [Y] = CK_NAMES("y", "f32", "bf16"),
     [SCALE] = CK_NAMES("scale", "default", "1.5", "-0.25"),
     [Q_KIND] = CK_NAMES("q", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier", "zero", "constant", "one 1000"),
-    [KV_KIND] = CK_KINDS("kv"),
+    [KV_KIND] = CK_KV_KINDS("kv"),
     [BAD] = CK_NAMES("bad", "no", "no", "no", "no", "lane", "len", "page"),
 };
 

@@ -8,7 +8,10 @@
 #define CK_KV_FORMATS(name) CK_NAMES(name, "bf16", "f8 token", "i4 1", "i4 2", "i4 4", "i4 8")
 #define CK_KV_LAYOUTS(name) CK_NAMES(name, "contiguous", "pages of 1", "pages of 3", "pages of 16", "pages of 64")
 #define CK_KV_STRIDES(name) CK_NAMES(name, "packed", "heads apart", "tokens apart", "pages apart", "all apart")
-/* What rows hold: stored values of the first kinds, or bytes that no op wrote. */
+/* What rows hold: stored values of CK_KINDS, bytes that no op wrote, or such bytes without NaN and infinity. */
+#define CK_KV_KINDS(name) \
+    CK_NAMES(name, "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero", "constant", "any bytes", "any numbers")
+enum { CK_KV_BYTES = CK_KIND_COUNT, CK_KV_NUMBERS };
 
 /* A descriptor without data: lanes of `room` tokens. d is rounded up to what the groups divide. */
 static inline oct_kv ck_kv(ck_case *c, int format, int layout, int strides, int64_t lanes, int64_t room, int64_t heads, int64_t d)
@@ -44,8 +47,17 @@ static inline oct_kv ck_kv(ck_case *c, int format, int layout, int strides, int6
     return kv;
 }
 
-/* Fills the rows (lane, t < len[lane]) of k or v (data); all other bytes stay as they are. kind: CK_KINDS, then
- * CK_KIND_COUNT for any bytes at all, parameters that are NaN or infinite included. */
+/* Makes any bytes a row of numbers. */
+static inline void ck_kv_numbers(const oct_kv *kv, uint8_t *row)
+{
+    const int64_t params = kv->format == OCT_KV_BF16 ? kv->d : kv->format == OCT_KV_I4 ? 2 * kv->groups : 2;
+    const uint8_t low = kv->format == OCT_KV_BF16 ? 0xbf : 0xfb; /* one bit less in the exponent */
+    for (int64_t i = 0; i < params; i++) row[2 * i + 1] &= low;
+    for (int64_t i = 0; kv->format == OCT_KV_F8_TOKEN && i < kv->d; i++)
+        if ((row[4 + i] & 0x7f) == 0x7f) row[4 + i] = 0x7e;
+}
+
+/* Fills the rows (lane, t < len[lane]) of k or v (data); all other bytes stay as they are. */
 static inline void ck_kv_fill(ck_case *c, const oct_kv *in, void *data, const int32_t *len, int kind)
 {
     const oct_kv kv = oct_kv_full(in);
@@ -54,9 +66,10 @@ static inline void ck_kv_fill(ck_case *c, const oct_kv *in, void *data, const in
         for (int64_t t = 0; t < len[b]; t++)
             for (int64_t h = 0; h < kv.heads; h++) {
                 uint8_t *row = (uint8_t *)data + oct_kv_offset(&kv, oct_kv_page(&kv, b, t), t, h);
-                if (kind == CK_KIND_COUNT)
+                if (kind >= CK_KV_BYTES) {
                     for (int64_t i = 0; i < oct_kv_row_bytes(in); i++) row[i] = (uint8_t)(ck_rnd(c) >> 32);
-                else {
+                    if (kind == CK_KV_NUMBERS) ck_kv_numbers(&kv, row);
+                } else {
                     ck_fill(c, x, OCT_F32, 1, kv.d, kv.d, kind == CK_OUTLIER && t % 7 ? CK_UNIFORM : kind);
                     oct_kv_store(&kv, row, x);
                 }

@@ -13,7 +13,7 @@ import argparse, os, queue, re, shutil, subprocess, sys, threading, time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = os.path.join(ROOT, "tools", "mutations.txt")
 CLASSES = ("nan", "tail", "before", "behind", "padding", "scale", "fnuz", "nibble", "page", "carry", "race", "other")
-COPIED = ("CMakeLists.txt", "cmake", "include", "src", "tests")
+COPIED = ("CMakeLists.txt", "cmake", "include", "src", "tests", "bench")
 
 
 class Fault:
