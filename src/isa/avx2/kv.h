@@ -302,7 +302,7 @@ INLINE void kv_load_8_rows(const oct_kv *kv, const uint8_t *const row[8], int64_
         }
         p.group = e / size;
         next_group(kv, row, &p);
-        p.left -= e % size;
+
     } else if (kv->format != OCT_KV_BF16) {
         load_params(row, 0, &p.scale, &p.shift);
         p.small = scales_are_small(p.scale);
