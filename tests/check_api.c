@@ -85,6 +85,7 @@ void api_accept(const api_op *op, const void *args, const char *what)
 {
     char why[64] = "x";
     any_args a;
+    memset(&a, 0, sizeof a); /* behind a larger struct's known part there are zeros */
     memcpy(&a, args, (size_t)op->size);
     const int64_t need = op->scratch(args);
     if (need > 0 && need <= (int64_t)sizeof scratch_mem) {
