@@ -36,16 +36,26 @@ int cmd_info(int argc, char **argv)
     printf("octavo    %s\nmachine   %s, %ld CPUs\nfeatures ", oct_version(), name, sysconf(_SC_NPROCESSORS_ONLN));
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
         if (cpu & features[i].bit) printf(" %s;", features[i].name);
-    int rows[2] = { 0, 0 };
+    int ref = 0, avx2 = 0, sm90 = 0;
     for (int32_t i = 0; i < oct_kernel_count(); i++) {
         oct_kernel_info_t k;
         oct_kernel_info(i, &k);
-        rows[!strcmp(k.backend, "avx2")]++;
+        ref += !strcmp(k.backend, "ref");
+        avx2 += !strcmp(k.backend, "avx2");
+        sm90 += !strcmp(k.backend, "sm90");
     }
+    oct_cuda_info_t gpu;
+    const oct_status found = oct_cuda_info(0, &gpu);
+    if (found == OCT_OK)
+        printf("\nGPU       %s, %d multiprocessors, compute capability %d.%d, %.0f GB, CUDA driver %d.%d", gpu.name, gpu.sms, gpu.major,
+               gpu.minor, (double)gpu.memory * 1e-9, gpu.driver / 1000, gpu.driver % 1000 / 10);
+    else printf("\nGPU       %s", oct_error_text());
     printf("\n\nbackend   kernels  here  needs\n");
-    printf("avx2      %7d  %-4s  an x86-64 CPU with AVX2, FMA and F16C\n", rows[1], cpu & OCT_CPU_AVX2 && rows[1] ? "yes" : "no");
-    printf("ref       %7d  yes   nothing; the numeric specification, slow\n", rows[0]);
-    printf("\nAVX-512, AMX, sm90 (NVIDIA Hopper) and gfx942 (AMD MI300X) have no kernels in this version.\n");
+    printf("sm90      %7d  %-4s  %s\n", sm90, found == OCT_OK && gpu.runs_here ? "yes" : "no",
+           gpu.built_in ? "an NVIDIA Hopper GPU and its driver" : "a build with nvcc, which this is not, and an NVIDIA Hopper GPU");
+    printf("avx2      %7d  %-4s  an x86-64 CPU with AVX2, FMA and F16C\n", avx2, cpu & OCT_CPU_AVX2 && avx2 ? "yes" : "no");
+    printf("ref       %7d  yes   nothing; the numeric specification, slow\n", ref);
+    printf("\nAVX-512, AMX and gfx942 (AMD MI300X) have no kernels in this version.\n");
     return CLI_OK;
 }
 
