@@ -79,7 +79,7 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         p->across = oct_cdiv(p->k, QUANT_SMALL_COLUMNS);
         const int64_t tiles = oct_mul(p->across, oct_cdiv(p->m, 8));
         if (a->scaling == OCT_SCALE_GROUP && p->bk == 16 * p->lanes && p->wide && p->k % 16 == 0 && p->k >= QUANT_SMALL_COLUMNS &&
-            p->k <= INT32_MAX && p->m >= 8 && tiles > 0 && tiles <= INT32_MAX) {
+            p->k <= INT32_MAX && p->m <= INT32_MAX && p->m >= 8 && tiles > 0 && tiles <= INT32_MAX) {
             l->kernel = TILE;
             l->ctas = tiles;
         }
