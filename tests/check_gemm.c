@@ -15,8 +15,8 @@ static const ck_axis axes[] = {
     [SHARE] = CK_NAMES("batches", "packed", "apart", "one w"),
     [Y] = CK_NAMES("y", "f32", "bf16"),
     [BIAS] = CK_NAMES("bias", "none", "f32", "bf16"),
-    [FLAGS] = CK_NAMES("flags", "-", "w finite", "batch invariant", "both"),
-    [PAD] = CK_INTS("pad", 0, 0, 1, 5),
+    [FLAGS] = CK_NAMES("flags", "-", "w finite", "batch invariant", "both", "fast accum"),
+    [PAD] = CK_INTS("pad", 0, 0, 1, 5, 16), /* 16: strides are multiples of 16 */
     [XKIND] = CK_KINDS("x"),
     [WKIND] = CK_KINDS("w"),
     [SKIND] = CK_NAMES("scale", "uniform", "near max", "subnormal", "codes", "nan inf"),
@@ -81,14 +81,23 @@ static exact element(const oct_gemm_args *a, const scales *sx, const scales *sw,
     return e;
 }
 
+/* Products of f8e4m3fn on a GPU: see octavo.h. */
+static double tensor_core_bound(const ck_case *c, const oct_gemm_args *a)
+{
+    if (oct_row_device(ck_row(c)) != OCT_CUDA || a->x_dtype != OCT_F8E4M3FN) return 0;
+    const double k = (double)(a->flags & OCT_GEMM_FAST_ACCUM || a->k < 256 ? a->k : 256);
+    return (k + k / 32 + 1) * 0x1p-13;
+}
+
 static void compare(ck_case *c, const oct_gemm_args *a, const scales *sx, const scales *sw)
 {
+    const double relative = 2 * (double)(a->k + 8) * 0x1p-24 + tensor_core_bound(c, a);
     for (int64_t b = 0; b < a->batch; b++)
         for (int64_t i = 0; i < a->m; i++)
             for (int64_t j = 0; j < a->n; j++) {
                 const int64_t at = b * a->stride_y + i * a->ldy + j;
                 const exact e = element(a, sx, sw, b, i, j);
-                const double got = ck_value(a->y, a->y_dtype, at), bound = 2 * (double)(a->k + 8) * 0x1p-24 * (e.t + 0x1p-126);
+                const double got = ck_value(a->y, a->y_dtype, at), bound = relative * (e.t + 0x1p-126);
                 int ok;
                 if (e.bad_scale) ok = !isfinite(got);
                 else if (isnan(e.y)) ok = isnan(got);
@@ -141,15 +150,17 @@ static void run(ck_case *c)
     const int types = (int)ck_pick(c, TYPES), flags = (int)ck_pick(c, FLAGS), share = (int)ck_pick(c, SHARE);
     const int64_t m = ck_pick(c, M), n = ck_pick(c, N), k = ck_pick(c, K), pad = ck_pick(c, PAD), batch = ck_pick(c, BATCH);
     const int64_t outer = batch ? batch : 1, apart = share == 1 ? 3 : 0; /* rows between the matrices of a batch */
+    const int64_t ldx = pad == 16 ? (k + 31) / 16 * 16 : k + pad, ldw = pad == 16 ? ldx + 16 : k + 2 * pad;
     int32_t scaling = (int32_t)ck_pick(c, SCALING);
     int w_kind = (int)ck_pick(c, WKIND);
     if (types == 0) scaling = OCT_SCALE_NONE;
     if (types == 2 && scaling == OCT_SCALE_GROUP) scaling = OCT_SCALE_BLOCK;
     if (flags & 1 && w_kind == CK_SPECIAL) w_kind = CK_UNIFORM;
     oct_gemm_args a = { .size = sizeof a, .scaling = scaling, .scale_layout = (int32_t)ck_pick(c, LAYOUT),
-                        .flags = (flags & 1 ? OCT_GEMM_W_FINITE : 0) | (flags & 2 ? OCT_GEMM_BATCH_INVARIANT : 0), .m = m, .n = n,
-                        .k = k, .batch = batch, .x_dtype = x_dtypes[types], .w_dtype = w_dtypes[types], .ldx = k + pad,
-                        .ldw = k + 2 * pad, .ldy = n + pad, .y_dtype = ck_pick(c, Y) ? OCT_BF16 : OCT_F32,
+                        .flags = (flags & 1 ? OCT_GEMM_W_FINITE : 0) | (flags & 2 ? OCT_GEMM_BATCH_INVARIANT : 0) |
+                                 (flags & 4 ? OCT_GEMM_FAST_ACCUM : 0), .m = m, .n = n,
+                        .k = k, .batch = batch, .x_dtype = x_dtypes[types], .w_dtype = w_dtypes[types], .ldx = ldx, .ldw = ldw,
+                        .ldy = pad == 16 ? (n + 31) / 16 * 16 : n + pad, .y_dtype = ck_pick(c, Y) ? OCT_BF16 : OCT_F32,
                         .bias_dtype = bias_dtypes[ck_pick(c, BIAS)] };
     const int64_t xb = a.x_dtype == OCT_BF16 ? 2 : 1, wb = a.w_dtype == OCT_BF16 ? 2 : 1, w_outer = share == 2 ? 1 : outer;
     void *x = ck_input(c, outer * (m + apart), k, a.ldx, xb), *w = ck_input(c, w_outer * (n + apart), k, a.ldw, wb);
