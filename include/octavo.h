@@ -285,6 +285,7 @@ OCT_API int64_t oct_dequant_scratch(const oct_dequant_args *a);
  *     Scales of a batch are packed one after another. scale_layout MN_MAJOR: x_scale [k/128][m], w_scale [k/128][n/128].
  *   k = 0: y = bias or 0.
  *   BOUND, for T = sum_k |s x w| + |bias|:  2 (k + 8) u (T + 2^-126), and rounding to y's type on top.
+ *          CUDA, x and w f8e4m3fn: and (l + l/32 + 1) 2^-13 (T + 2^-126), l = min(k, 256), or k with FAST_ACCUM.
  *          Sums are f32: where T, or sum_k |x w| before scaling, is 2^127 or more, infinity or NaN may stand for y.
  *          NaN in x or w gives NaN in every y that it meets and touches no other; infinity in x or w gives what the
  *          formula gives; a scale s that is not finite gives a y that is not finite.
