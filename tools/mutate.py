@@ -13,7 +13,7 @@ import argparse, os, queue, re, shutil, subprocess, sys, threading, time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = os.path.join(ROOT, "tools", "mutations.txt")
 CLASSES = ("nan", "tail", "before", "behind", "padding", "scale", "fnuz", "nibble", "page", "carry", "race", "other")
-COPIED = ("CMakeLists.txt", "cmake", "include", "src", "tests")
+COPIED = ("CMakeLists.txt", "cmake", "include", "src", "tests", "bench", "examples")
 
 
 class Fault:
@@ -154,7 +154,8 @@ def goldens():
 def steps(fault, ops, tsan):
     """The commands that may stop a fault, cheapest first; run in the build folder."""
     commands = [["./check", "--quick", "--seed", "1", "--filter", f"oct_{op}_"] for op in ops]
-    if not tsan:
+    if not tsan:  # rare combinations: more cases, which only what survived so far has to face
+        commands += [command + ["--extra", "400"] for command in commands]
         commands += [["./" + name, os.path.join(ROOT, "tests", "golden")] for name, text in goldens().items()
                      if any(re.search(rf"\boct_{op}\b|\boct_{op}_", text) for op in ops) or fault.file.startswith("src/core/")]
     return commands
@@ -184,7 +185,7 @@ def plant(tree, fault, limits):
             return True, "the build: " + reason(status, out)
         build = tree.configure(tsan)
         for command in steps(fault, ops_of(fault.file), tsan):
-            status, out = run(command, limits.get((tsan, command[-1]), 120), cwd=build)
+            status, out = run(command, limits.get((tsan, tuple(command)), 120), cwd=build)
             if status != 0:
                 return True, f"{os.path.basename(command[0])}: {reason(status, out)}"
         return False, "SURVIVED"
@@ -207,7 +208,7 @@ def baseline(tree, faults):
             status, out = run(list(command), 600, cwd=tree.configure(tsan))
             if status != 0:
                 sys.exit(f"mutate: the tree itself fails: {' '.join(command)}\n{out[-3000:]}")
-            limits[(tsan, command[-1])] = 20 + 10 * (time.time() - start)
+            limits[(tsan, command)] = 20 + 10 * (time.time() - start)
     return limits
 
 

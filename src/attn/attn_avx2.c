@@ -246,15 +246,16 @@ INLINE void tile(const job *j, const oct_kv *kv, rows *r, int64_t t, int64_t n, 
 {
     const int64_t d = kv->d, panels = oct_cdiv(d, KV_PANEL), bytes = j->row_bytes;
     for (int64_t i = 0; i < n; i += KV_PANEL) {
+        const int cols = n - i > 16 ? 32 : 16;
         for (int64_t e = 0; e < d; e += K_STEP) {
             const int64_t m = oct_min(K_STEP, d - e);
-            for (int k = 0; k < KV_PANEL; k += 8) {
+            for (int k = 0; k < cols; k += 8) {
                 const uint8_t *row[8];
                 if (e == 0) prefetch(kv->v, at + i + k, 8, bytes);
                 for (int l = 0; l < 8; l++) row[l] = (const uint8_t *)kv->k + at[i + k + l];
                 kv_load_8_rows(kv, row, e, m, r->panel + k);
             }
-            multiply(r->panel, m, KV_PANEL, r->q + e, d, r->count, r->s + i, TILE, e == 0);
+            multiply(r->panel, m, cols, r->q + e, d, r->count, r->s + i, TILE, e == 0);
         }
     }
     for (int64_t i = 0; i < r->count; i++)

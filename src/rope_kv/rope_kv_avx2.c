@@ -113,7 +113,7 @@ static void task(void *p, int64_t i)
 
 oct_status oct_rope_kv_avx2(const oct_rope_kv_args *a)
 {
-    enum { WORK = 1 << 14 }; /* elements of a task, about: several microseconds */
+    enum { WORK = 1 << 13 }; /* elements of a task, about: a microsecond or two */
     job j = { .a = a };
     if (a->kv) j.kv = oct_kv_full(a->kv);
     j.tokens = oct_max(1, WORK / (((a->q ? a->heads : 0) + 2 * j.kv.heads + 1) * a->d));
