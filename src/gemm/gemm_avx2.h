@@ -28,23 +28,10 @@ INLINE row_scale w_scale_of(const oct_gemm_args *a, int64_t b, int64_t j)
     return find_scale(a, a->w_scale, a->n, scaled_in_blocks(a) ? 128 : 1, b, j);
 }
 
-/* The first n of 8 elements of f32 or bf16 as f32. */
-INLINE __m256 load_f32x8(const void *p, int32_t dtype, int64_t at, int64_t n)
-{
-    if (dtype == OCT_BF16)
-        return bf16_to_f32x8(n >= 8 ? _mm_loadu_si128((const __m128i *)((const uint16_t *)p + at)) : load_bytes((const uint16_t *)p + at, 2 * n));
-    return n >= 8 ? _mm256_loadu_ps((const float *)p + at) : _mm256_maskload_ps((const float *)p + at, first_lanes(n));
-}
-INLINE void store_f32x8(void *p, int32_t dtype, int64_t at, __m256 v, int64_t n)
-{
-    if (dtype == OCT_BF16) {
-        if (n >= 8) _mm_storeu_si128((__m128i *)((uint16_t *)p + at), f32x8_to_bf16(v));
-        else store_bytes((uint16_t *)p + at, f32x8_to_bf16(v), 2 * n);
-    } else if (n >= 8)
-        _mm256_storeu_ps((float *)p + at, v);
-    else
-        _mm256_maskstore_ps((float *)p + at, first_lanes(n), v);
-}
+/* The first n of 8 elements, n > 0, to and from f32. Any NaN is stored as the one: which one an FMA passes on depends on
+ * its operands' order, so on the compiler, and a row's bits would depend on its tile. */
+INLINE __m256 load_f32x8(const void *p, int32_t dtype, int64_t at, int64_t n) { return load_first(p, dtype, at, oct_min(n, 8)); }
+INLINE void store_f32x8(void *p, int32_t dtype, int64_t at, __m256 v, int64_t n) { store_first(p, dtype, at, v, oct_min(n, 8)); }
 
 /* y[b, i, j .. j+n) from 8 sums over k, n of them wanted: scaled (unless that was done block by block), biased, rounded. */
 INLINE void finish8(const oct_gemm_args *a, int64_t b, int64_t i, int64_t j, int64_t n, __m256 sum)
