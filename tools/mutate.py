@@ -159,7 +159,7 @@ def steps(fault, ops, tsan):
     """The commands that may stop a fault, cheapest first; run in the build folder."""
     commands = [["./check", *([] if fault.large else ["--quick"]), "--seed", "1", "--filter", f"oct_{op}_"] for op in ops]
     if not tsan:  # rare combinations: more cases, which only what survived so far has to face
-        commands += [command + ["--extra", "400"] for command in commands]
+        commands += [["./check", "--quick", "--seed", "1", "--extra", "400", "--filter", f"oct_{op}_"] for op in ops]
         commands += [["./" + name, os.path.join(ROOT, "tests", "golden")] for name, text in goldens().items()
                      if any(re.search(rf"\boct_{op}\b|\boct_{op}_", text) for op in ops) or fault.file.startswith("src/core/")]
         if needs_api(fault):
@@ -187,7 +187,7 @@ def reason(status, out):
 
 def plant(tree, fault, limits):
     path = os.path.join(tree.path, fault.file)
-    text = open(os.path.join(ROOT, fault.file), encoding="utf-8").read()
+    text = open(path, encoding="utf-8").read()  # of the copy: the tree may be worked on meanwhile
     found = list(fault.pattern().finditer(text))
     n = len(found)
     if n != 1:
