@@ -106,6 +106,13 @@ static void copy_bf16(uint16_t *to, const lm_tensor *s, int64_t n)
         for (int64_t i = 0; i < n; i++) to[i] = lm_bf16(value(s, i));
 }
 
+static int has_nan(const uint8_t *w, int64_t n)
+{
+    uint8_t found = 0;
+    for (int64_t i = 0; i < n; i++) found |= (w[i] & 0x7f) == 0x7f;
+    return found;
+}
+
 /* Linears that share x, from `prefix` + names[i] + ".weight" with rows[i] rows. */
 static int group(loader *l, linear_group *g, const char *prefix, const char *const *names, const int64_t *rows, int count,
                  int64_t k, int biases)
@@ -139,6 +146,7 @@ static int group(loader *l, linear_group *g, const char *prefix, const char *con
         for (int64_t row = 0; i < end; row += rows[i++]) {
             if (f8) {
                 memcpy((uint8_t *)p->w + row * k, s[i]->data, (size_t)(rows[i] * k));
+                p->nan |= has_nan(s[i]->data, rows[i] * k);
                 memcpy(p->scale + row, scale[i]->data, (size_t)rows[i] * 4);
                 read_done(l, scale[i]);
             } else
@@ -199,7 +207,7 @@ static int load(loader *l)
     if (f->tied && !lm_tensors_find(l->t, "lm_head.weight")) {
         m->head.parts = 1;
         m->head.n = f->vocab;
-        m->head.part[0] = (linear){ f->vocab, f->hidden, OCT_BF16, m->embedding, 0, 0 };
+        m->head.part[0] = (linear){ f->vocab, f->hidden, OCT_BF16, m->embedding, 0, 0, 0 };
     } else if (group(l, &m->head, "", (const char *const[]){ "lm_head" }, &f->vocab, 1, f->hidden, 0))
         return -1;
     if (m->options.progress) m->options.progress(l->total, l->total);
@@ -214,8 +222,13 @@ lm_model *lm_model_open(const char *dir, const lm_options *o, char *err, size_t 
         return 0;
     }
     m->options = *o;
-    m->on.threads = o->threads;
+    if ((m->pool = lm_pool_open(o->threads))) {
+        m->on.parallel_for = lm_pool_for;
+        m->on.ctx = m->pool;
+    } else
+        m->on.threads = 1;
     if (lm_config_open(&m->config, dir, err, errn)) {
+        lm_pool_close(m->pool);
         free(m);
         return 0;
     }
@@ -254,6 +267,7 @@ void lm_model_close(lm_model *m)
                             m->attn, m->gate_up, m->act, m->pos, m->len, m->on.scratch };
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) lm_free(owned[i]);
     lm_config_free(&m->config);
+    lm_pool_close(m->pool);
     free(m);
 }
 

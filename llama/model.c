@@ -101,7 +101,7 @@ static int multiply(pass *p, const linear_group *g, const uint16_t *x, int x8, v
             if (check(p, oct_quant(&q))) return -1;
         }
         oct_gemm_args a = { .size = sizeof a, .scaling = l->scale ? OCT_SCALE_ROW : OCT_SCALE_NONE,
-                            .m = n, .n = l->n, .k = l->k, .x = f8 ? m->x8 : (const void *)x,
+                            .flags = l->nan ? 0 : OCT_GEMM_W_FINITE, .m = n, .n = l->n, .k = l->k, .x = f8 ? m->x8 : (const void *)x,
                             .x_dtype = f8 ? OCT_F8E4M3FN : OCT_BF16, .w = l->w, .w_dtype = l->dtype,
                             .x_scale = f8 ? m->x_scale : 0, .w_scale = l->scale, .bias = l->bias,
                             .bias_dtype = l->bias ? OCT_F32 : 0, .y = (char *)y + at * oct_dtype_bits(y_dtype) / 8,

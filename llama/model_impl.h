@@ -3,6 +3,7 @@
 #define OCTAVO_LLAMA_MODEL_IMPL_H
 
 #include "llama/model.h"
+#include "llama/pool.h"
 
 /* y = x w^T + bias, with n rows of w. FP8: a scale a row. */
 typedef struct {
@@ -11,6 +12,7 @@ typedef struct {
     void *w;       /* [n][k] */
     float *scale;  /* [n], or NULL */
     float *bias;   /* [n], or NULL */
+    int nan;       /* FP8: some weight is NaN */
 } linear;
 
 /* Linears that read the same x: their rows stand one after another, and their outputs side by side. One part a dtype
@@ -30,6 +32,7 @@ struct lm_model {
     lm_config config;
     lm_options options;
     oct_on on;
+    lm_pool *pool; /* of on.parallel_for, or NULL */
     layer *layers;
     float *final_norm;
     uint16_t *embedding; /* bf16 [vocab][hidden] */

@@ -32,7 +32,7 @@ try() { # program and arguments
 
 try check --quick --seed 1
 try test_api
-for test in "$build"/test_readers*; do
+for test in "$build"/test_readers* "$build"/test_pool; do
     [ -x "$test" ] && try "${test##*/}"
 done
 if [ "$kind" = asan ]; then
