@@ -2,8 +2,8 @@
  *
  * x is decoded once into scratch, in the order of `widen` and in panels of up to 5 rows side by side. A tile then takes R
  * rows of w against the C rows of x of a panel, with R C sums in registers. The rows of a tile lie a seg apart, so that
- * every stream of w is read on and on: memory gives most to a few long streams. Where w exceeds what the scale of
- * `widen` leaves of f32's range, x is brought to it by a power of two, which the sums give back (`up`).
+ * every stream of w is read on and on: memory gives most to a few long streams. `widen` leaves codes 2^-120 too small: x is
+ * held larger by a power of two, and what both leave of the sum, `up` takes away.
  *
  * The sum for (i, j) runs over k in one order that depends on k alone, but for m = 1 without BATCH_INVARIANT, which has
  * two chains of additions to hide their latency. */
@@ -94,7 +94,7 @@ static void put_row(const pass *q, int p, int64_t i)
     const char *x = (const char *)a->x + (q->b * a->stride_x + (q->i0 + i) * a->ldx) * (x_f8 ? 1 : 2);
     float *out = q->x + q->first[p] * q->steps * STEP + (i - q->first[p]) * 8;
     /* x is multiplied with scale * scale2; what that and the scale of widen leave of the sum, up takes away. */
-    float scale = 1, scale2 = 1, up = 1;
+    float scale = 1, scale2 = 1, up = 1; /* of bf16 weights, which are true: nothing */
     if (x_f8) {
         scale = scale2 = 0x1p115f; /* from 2^-120 to 2^110 */
         up = 0x1p10f;
