@@ -200,7 +200,7 @@ static void write_row(const oct_attn_args *a, int64_t i, int64_t h, const float 
     const __m256 inv = _mm256_set1_ps(1.0f / sum);
     for (int64_t e = 0; e < a->d; e += 8) {
         const __m256 v = total ? _mm256_mul_ps(_mm256_loadu_ps(total + e), inv) : _mm256_setzero_ps();
-        if (a->y_dtype == OCT_BF16) store_bf16x8((uint16_t *)a->y + at + e, v, a->d - e);
+        if (a->y_dtype == OCT_BF16) store_first((uint16_t *)a->y + at + e, OCT_BF16, 0, v, a->d - e);
         else if (a->d - e >= 8) _mm256_storeu_ps((float *)a->y + at + e, v);
         else _mm256_maskstore_ps((float *)a->y + at + e, first_lanes(a->d - e), v);
     }
@@ -311,7 +311,7 @@ static void run_of(const job *j, rows *r, int64_t from, int64_t to, int64_t g, i
         r->len[i] = a->len[token];
         longest = oct_max(longest, r->len[i]);
         for (int64_t e = 0; e < d; e += 8) {
-            const __m256 v = _mm256_mul_ps(load_bf16x8(q + e, d - e), _mm256_set1_ps(j->scale));
+            const __m256 v = _mm256_mul_ps(load_first(q + e, OCT_BF16, 0, d - e), _mm256_set1_ps(j->scale));
             if (d - e >= 8) _mm256_storeu_ps(r->q + i * d + e, v);
             else _mm256_maskstore_ps(r->q + i * d + e, first_lanes(d - e), v);
         }

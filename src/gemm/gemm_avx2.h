@@ -28,13 +28,7 @@ INLINE row_scale w_scale_of(const oct_gemm_args *a, int64_t b, int64_t j)
     return find_scale(a, a->w_scale, a->n, scaled_in_blocks(a) ? 128 : 1, b, j);
 }
 
-/* The first n of 8 elements of f32 or bf16 as f32. */
-INLINE __m256 load_f32x8(const void *p, int32_t dtype, int64_t at, int64_t n)
-{
-    if (dtype == OCT_BF16)
-        return bf16_to_f32x8(n >= 8 ? _mm_loadu_si128((const __m128i *)((const uint16_t *)p + at)) : load_bytes((const uint16_t *)p + at, 2 * n));
-    return n >= 8 ? _mm256_loadu_ps((const float *)p + at) : _mm256_maskload_ps((const float *)p + at, first_lanes(n));
-}
+/* As store_first of num.h, but a NaN that a sum brought stays the NaN it is. */
 INLINE void store_f32x8(void *p, int32_t dtype, int64_t at, __m256 v, int64_t n)
 {
     if (dtype == OCT_BF16) {
@@ -51,11 +45,11 @@ INLINE void finish8(const oct_gemm_args *a, int64_t b, int64_t i, int64_t j, int
 {
     if (a->w_scale && !scaled_in_blocks(a)) {
         __m256 s = _mm256_broadcast_ss(x_scale_of(a, b, i).p);
-        if (a->scaling == OCT_SCALE_ROW) s = _mm256_mul_ps(s, load_f32x8(a->w_scale, OCT_F32, b * a->n + j, n));
+        if (a->scaling == OCT_SCALE_ROW) s = _mm256_mul_ps(s, load_first(a->w_scale, OCT_F32, b * a->n + j, n));
         else s = _mm256_mul_ps(s, _mm256_broadcast_ss(a->w_scale + b));
         sum = _mm256_mul_ps(sum, s);
     }
-    if (a->bias) sum = _mm256_add_ps(sum, load_f32x8(a->bias, a->bias_dtype, b * a->stride_bias + j, n));
+    if (a->bias) sum = _mm256_add_ps(sum, load_first(a->bias, a->bias_dtype, b * a->stride_bias + j, n));
     store_f32x8(a->y, a->y_dtype, b * a->stride_y + i * a->ldy + j, sum, n);
 }
 #endif

@@ -19,7 +19,7 @@ INLINE void put(void *y, int32_t dtype, int64_t at, const float *x, int64_t n)
     for (int64_t i = 0; i < n; i += 8) {
         __m256 v = _mm256_loadu_ps(x + i);
         if (dtype == OCT_BF16) {
-            store_bf16x8((uint16_t *)y + at + i, v, n - i);
+            store_first((uint16_t *)y + at + i, OCT_BF16, 0, v, n - i);
             continue;
         }
         v = _mm256_blendv_ps(v, _mm256_set1_ps(__builtin_nanf("")), _mm256_cmp_ps(v, v, _CMP_UNORD_Q));

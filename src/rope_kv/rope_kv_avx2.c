@@ -32,7 +32,7 @@ static void load_angles(const oct_rope_kv_args *a, int64_t pos, angles *g)
 /* To y as bf16 or as f32. */
 INLINE void put(void *y, int bf16, int64_t at, __m256 v, int64_t n)
 {
-    if (bf16) store_bf16x8((uint16_t *)y + at, v, n);
+    if (bf16) store_first((uint16_t *)y + at, OCT_BF16, 0, v, n);
     else if (n >= 8) _mm256_storeu_ps((float *)y + at, v);
     else _mm256_maskstore_ps((float *)y + at, first_lanes(n), v);
 }
@@ -44,7 +44,7 @@ INLINE void rotate(int pairs, const uint16_t *x, const angles *g, int64_t d, voi
         const int64_t half = d / 2;
         for (int64_t j = 0; j < half; j += 8) {
             const int64_t n = oct_min(8, half - j);
-            const __m256 x0 = load_bf16x8(x + j, n), x1 = load_bf16x8(x + half + j, n);
+            const __m256 x0 = load_first(x + j, OCT_BF16, 0, n), x1 = load_first(x + half + j, OCT_BF16, 0, n);
             const __m256 c = _mm256_loadu_ps(g->c + j), s = _mm256_loadu_ps(g->s + j);
             put(y, bf16, j, _mm256_fmsub_ps(x0, c, _mm256_mul_ps(x1, s)), n);
             put(y, bf16, half + j, _mm256_fmadd_ps(x1, c, _mm256_mul_ps(x0, s)), n);
@@ -52,7 +52,7 @@ INLINE void rotate(int pairs, const uint16_t *x, const angles *g, int64_t d, voi
     } else
         for (int64_t j = 0; j < d; j += 8) {
             const int64_t n = oct_min(8, d - j);
-            __m256 v = load_bf16x8(x + j, n);
+            __m256 v = load_first(x + j, OCT_BF16, 0, n);
             if (pairs == OCT_ROPE_INTERLEAVED)
                 v = _mm256_fmadd_ps(v, _mm256_loadu_ps(g->c + j), _mm256_mul_ps(_mm256_permute_ps(v, 0xb1), _mm256_loadu_ps(g->s + j)));
             put(y, bf16, j, v, n);

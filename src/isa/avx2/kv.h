@@ -6,22 +6,6 @@
 #include "core/num/kv.h"
 #include "isa/avx2/num.h"
 
-/* The first n of 8 elements in memory; what lies behind them is not read, and is 0. */
-INLINE __m256 load_bf16x8(const uint16_t *p, int64_t n)
-{
-    return bf16_to_f32x8(n >= 8 ? _mm_loadu_si128((const __m128i *)p) : load_bytes(p, 2 * n));
-}
-INLINE __m256 load_f32x8(const float *p, int64_t n)
-{
-    return n >= 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, first_lanes(n));
-}
-/* To memory as bf16; what lies behind n is not written. */
-INLINE void store_bf16x8(uint16_t *p, __m256 v, int64_t n)
-{
-    if (n >= 8) _mm_storeu_si128((__m128i *)p, f32x8_to_bf16(v));
-    else store_bytes(p, f32x8_to_bf16(v), 2 * n);
-}
-
 /* ---- Storing ---------------------------------------------------------------------------------------------------- */
 
 /* NaN is ignored: minps and maxps give their second operand then. */
@@ -73,7 +57,7 @@ INLINE void kv_store_f8(uint8_t *row, const float *x, int64_t d)
     }
     for (; i < d; i += 8) {
         const int64_t n = oct_min(8, d - i);
-        const __m128i codes = f32x8_to_f8e4m3fn(_mm256_fmadd_ps(load_f32x8(x + i, n), mul, add));
+        const __m128i codes = f32x8_to_f8e4m3fn(_mm256_fmadd_ps(load_first(x + i, OCT_F32, 0, n), mul, add));
         if (n == 8) _mm_storel_epi64((__m128i *)(row + i), codes);
         else store_bytes(row + i, codes, n);
     }
@@ -97,7 +81,7 @@ INLINE void kv_store_i4(uint8_t *row, const float *x, int64_t d, int64_t groups)
         put_f16_pair(row + 4 * g, s.scale, s.shift);
         for (int64_t i = 0; i < n; i += 32) {
             __m256i c[4];
-            for (int j = 0; j < 4; j++) c[j] = i4_codes(load_f32x8(x + i + 8 * j, oct_max(0, oct_min(8, n - i - 8 * j))), shift, mul);
+            for (int j = 0; j < 4; j++) c[j] = i4_codes(load_first(x + i + 8 * j, OCT_F32, 0, oct_max(0, oct_min(8, n - i - 8 * j))), shift, mul);
             const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(_mm256_packs_epi32(c[0], c[1]), _mm256_packs_epi32(c[2], c[3])),
                                                               _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
             const __m256i pairs = _mm256_maddubs_epi16(bytes, _mm256_set1_epi16(0x1001)); /* low + 16 high */
@@ -114,7 +98,7 @@ INLINE void kv_store_row(const oct_kv *kv, uint8_t *row, const float *x)
     if (kv->format == OCT_KV_F8_TOKEN) kv_store_f8(row, x, kv->d);
     else if (kv->format == OCT_KV_I4) kv_store_i4(row, x, kv->d, kv->groups);
     else
-        for (int64_t i = 0; i < kv->d; i += 8) store_bf16x8((uint16_t *)(void *)row + i, _mm256_loadu_ps(x + i), oct_min(8, kv->d - i));
+        for (int64_t i = 0; i < kv->d; i += 8) store_first((uint16_t *)(void *)row + i, OCT_BF16, 0, _mm256_loadu_ps(x + i), oct_min(8, kv->d - i));
 }
 
 /* ---- Loading ---------------------------------------------------------------------------------------------------- */
@@ -137,7 +121,7 @@ INLINE __m256 i4_to_f32x8(uint32_t nibbles)
 INLINE void kv_load_row(const oct_kv *kv, const uint8_t *row, int64_t e, int64_t n, float *y)
 {
     if (kv->format == OCT_KV_BF16) {
-        for (int64_t i = 0; i < n; i += 8) _mm256_storeu_ps(y + i, load_bf16x8((const uint16_t *)(const void *)row + e + i, n - i));
+        for (int64_t i = 0; i < n; i += 8) _mm256_storeu_ps(y + i, load_first((const uint16_t *)(const void *)row + e + i, OCT_BF16, 0, n - i));
     } else if (kv->format == OCT_KV_F8_TOKEN) {
         const __m256 scale = _mm256_set1_ps(get_f16(row)), shift = _mm256_set1_ps(get_f16(row + 2));
         for (int64_t i = 0; i < n; i += 8) {

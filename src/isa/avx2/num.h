@@ -132,10 +132,10 @@ INLINE void store_bytes(void *p, __m128i v, int64_t n)
     __builtin_memcpy(p, b, (size_t)n);
 }
 
-/* n <= 8 of f32 or bf16; the lanes behind them are 0. */
+/* The first n of 8 of f32 or bf16 (n above 8 counts as 8); what lies behind them is not read, and is 0. */
 INLINE __m256 load_first(const void *x, int32_t dtype, int64_t at, int64_t n)
 {
-    if (n == 8) return load_8(x, dtype, at);
+    if (n >= 8) return load_8(x, dtype, at);
     if (dtype == OCT_BF16) return bf16_to_f32x8(load_bytes((const uint16_t *)x + at, 2 * n));
     return _mm256_maskload_ps((const float *)x + at, first_lanes(n));
 }
@@ -144,12 +144,12 @@ INLINE __m256 load_first(const void *x, int32_t dtype, int64_t at, int64_t n)
 INLINE void store_first(void *y, int32_t dtype, int64_t at, __m256 v, int64_t n)
 {
     if (dtype == OCT_BF16) {
-        if (n == 8) _mm_storeu_si128((__m128i *)((uint16_t *)y + at), f32x8_to_bf16(v));
+        if (n >= 8) _mm_storeu_si128((__m128i *)((uint16_t *)y + at), f32x8_to_bf16(v));
         else store_bytes((uint16_t *)y + at, f32x8_to_bf16(v), 2 * n);
         return;
     }
     v = _mm256_blendv_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)), _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-    if (n == 8) _mm256_storeu_ps((float *)y + at, v);
+    if (n >= 8) _mm256_storeu_ps((float *)y + at, v);
     else _mm256_maskstore_ps((float *)y + at, first_lanes(n), v);
 }
 #endif
