@@ -70,6 +70,15 @@ oct_status oct_check_operand(const oct_operand *o, int dry)
     return OCT_OK;
 }
 
+oct_status oct_check_scales(const char *op, int32_t scaling, uint32_t unsupported, int32_t rule, int32_t layout)
+{
+    static const char *const scalings[] = { "NONE", "TENSOR", "ROW", "GROUP", "BLOCK", "COL" };
+    static const char *const rules[] = { "MIN", "EPS" }, *const layouts[] = { "K_MAJOR", "MN_MAJOR" };
+    OCT_TRY(oct_check_choice(op, "scaling", scaling, scalings, 6, unsupported));
+    OCT_TRY(oct_check_choice(op, "rule", rule, rules, 2, 0));
+    return oct_check_choice(op, "scale_layout", layout, layouts, 2, 0);
+}
+
 void oct_scale_shape(int32_t scaling, int32_t layout, int64_t rows, int64_t cols, int64_t block_rows,
                      int64_t block_cols, int64_t *n0, int64_t *n1)
 {

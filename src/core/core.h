@@ -46,6 +46,10 @@ oct_status oct_check_choice(const char *op, const char *name, int32_t v, const c
  * memory that nobody set. */
 #define OCT_SIZE_MAX 65536
 
+/* The three modes that scales have, with the names of octavo.h: scaling (a bit mask of those the op lacks), rule (0 where the
+ * op has none) and layout. */
+oct_status oct_check_scales(const char *op, int32_t scaling, uint32_t unsupported, int32_t rule, int32_t layout);
+
 #define OCT_TRY(call)                         \
     do {                                      \
         const oct_status try_s_ = (call);     \

@@ -5,16 +5,12 @@
 static oct_status prepare(oct_norm_quant_args *a, int dry)
 {
     static const int32_t wide[] = { OCT_F32, OCT_BF16, 0 }, codes[] = { OCT_F8E4M3FN, 0 };
-    static const char *const scalings[] = { "NONE", "TENSOR", "ROW", "GROUP", "BLOCK", "COL" };
-    static const char *const rules[] = { "MIN", "EPS" }, *const layouts[] = { "K_MAJOR", "MN_MAJOR" };
     const int residual = a->residual || a->residual_out;
     int64_t n0, n1;
     OCT_TRY(oct_check_extent("norm_quant", "m", a->m, 0));
     OCT_TRY(oct_check_extent("norm_quant", "k", a->k, 0));
-    OCT_TRY(oct_check_choice("norm_quant", "scaling", a->scaling, scalings, 6,
-                             1u << OCT_SCALE_TENSOR | 1u << OCT_SCALE_BLOCK | 1u << OCT_SCALE_COL));
-    OCT_TRY(oct_check_choice("norm_quant", "rule", a->rule, rules, 2, 0));
-    OCT_TRY(oct_check_choice("norm_quant", "scale_layout", a->scale_layout, layouts, 2, 0));
+    OCT_TRY(oct_check_scales("norm_quant", a->scaling, 1u << OCT_SCALE_TENSOR | 1u << OCT_SCALE_BLOCK | 1u << OCT_SCALE_COL,
+                             a->rule, a->scale_layout));
     OCT_TRY(oct_check_dtype("norm_quant", "x_dtype", a->x_dtype, wide));
     if (residual) OCT_TRY(oct_check_dtype("norm_quant", "residual_dtype", a->residual_dtype, wide));
     if (a->weight) OCT_TRY(oct_check_dtype("norm_quant", "weight_dtype", a->weight_dtype, wide));

@@ -5,15 +5,11 @@
 static oct_status prepare(oct_silu_mul_quant_args *a, int dry)
 {
     static const int32_t wide[] = { OCT_F32, OCT_BF16, 0 }, codes[] = { OCT_F8E4M3FN, 0 };
-    static const char *const scalings[] = { "NONE", "TENSOR", "ROW", "GROUP", "BLOCK", "COL" };
-    static const char *const rules[] = { "MIN", "EPS" }, *const layouts[] = { "K_MAJOR", "MN_MAJOR" };
     int64_t n0, n1;
     OCT_TRY(oct_check_extent("silu_mul_quant", "m", a->m, 0));
     OCT_TRY(oct_check_extent("silu_mul_quant", "k", a->k, 0));
-    OCT_TRY(oct_check_choice("silu_mul_quant", "scaling", a->scaling, scalings, 6,
-                             1u << OCT_SCALE_TENSOR | 1u << OCT_SCALE_BLOCK | 1u << OCT_SCALE_COL));
-    OCT_TRY(oct_check_choice("silu_mul_quant", "rule", a->rule, rules, 2, 0));
-    OCT_TRY(oct_check_choice("silu_mul_quant", "scale_layout", a->scale_layout, layouts, 2, 0));
+    OCT_TRY(oct_check_scales("silu_mul_quant", a->scaling, 1u << OCT_SCALE_TENSOR | 1u << OCT_SCALE_BLOCK | 1u << OCT_SCALE_COL,
+                             a->rule, a->scale_layout));
     OCT_TRY(oct_check_dtype("silu_mul_quant", "x_dtype", a->x_dtype, wide));
     OCT_TRY(oct_check_dtype("silu_mul_quant", "y_dtype", a->y_dtype, a->scaling == OCT_SCALE_NONE ? wide : codes));
     if (a->flags) return oct_fail(OCT_E_VALUE, "silu_mul_quant: flags is 0x%x; there are none", (unsigned)a->flags);
