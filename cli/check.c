@@ -28,8 +28,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'm': o->model.dir = arg; return 0;
     case PROMPT: o->model.prompt = cli_number(state, "prompt", arg, 1, 1 << 20); return 0;
     case GENERATE: o->model.generate = cli_number(state, "generate", arg, 1, 1 << 20); return 0;
-    case KV: if (kv_format(arg, &o->model.kv)) argp_error(state, "--kv %s: bf16, f8 or i4", arg); return 0;
-    case ACT: if (act_bf16(arg, &o->model.act_bf16)) argp_error(state, "--act %s: f8 or bf16", arg); return 0;
+    case KV: return kv_option(state, arg, &o->model.kv);
+    case ACT: return act_option(state, arg, &o->model.act_bf16);
     case ARGP_KEY_ARG: argp_error(state, "%s: unexpected", arg); return EINVAL;
     }
     return ARGP_ERR_UNKNOWN;

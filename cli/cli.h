@@ -35,6 +35,9 @@ void cli_parse(const struct argp *parser, const char *command, int argc, char **
 int64_t cli_number(struct argp_state *state, const char *option, const char *text, int64_t lo, int64_t hi);
 double cli_real(struct argp_state *state, const char *option, const char *text, double lo, double hi);
 
+/* What messages call a file: "standard input" for "-". */
+const char *cli_name(const char *path);
+
 /* All bytes of a file, or of standard input for "-", with a NUL behind them, to free; NULL and a message on failure. */
 char *cli_read(const char *path, size_t *n);
 

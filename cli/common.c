@@ -78,6 +78,8 @@ double cli_real(struct argp_state *state, const char *option, const char *text, 
     return v;
 }
 
+const char *cli_name(const char *path) { return strcmp(path, "-") ? path : "standard input"; }
+
 char *cli_read(const char *path, size_t *n)
 {
     FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
@@ -92,7 +94,7 @@ char *cli_read(const char *path, size_t *n)
         if (*n + 1 >= room) { /* always a byte for the NUL */
             char *grown = realloc(text, room = room ? 2 * room : 1 << 16);
             if (!grown) {
-                cli_error(CLI_FAIL, "%s: out of memory", path);
+                cli_error(CLI_FAIL, "%s: out of memory", cli_name(path));
                 break;
             }
             text = grown;
@@ -101,7 +103,7 @@ char *cli_read(const char *path, size_t *n)
         *n += got;
         if (got) continue;
         if (ferror(f)) {
-            cli_error(CLI_INPUT, "%s: cannot read: %s", path, strerror(errno));
+            cli_error(CLI_INPUT, "%s: cannot read: %s", cli_name(path), strerror(errno));
             break;
         }
         if (f != stdin) fclose(f);

@@ -51,8 +51,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case JSON: o->json = 1; return 0;
     case LOGITS: o->logits = arg; return 0;
     case NEXT: o->next = arg; return 0;
-    case KV: if (kv_format(arg, &o->kv)) argp_error(state, "--kv %s: bf16, f8 or i4", arg); return 0;
-    case ACT: if (act_bf16(arg, &o->act)) argp_error(state, "--act %s: f8 or bf16", arg); return 0;
+    case KV: return kv_option(state, arg, &o->kv);
+    case ACT: return act_option(state, arg, &o->act);
     case ARGP_KEY_ARG: argp_error(state, "%s: unexpected; a text is given with --text FILE", arg); return EINVAL;
     case ARGP_KEY_END:
         if (!o->model || !o->text == !o->ids) argp_error(state, "--model DIR and one of --text FILE, --ids FILE are needed");
@@ -171,12 +171,12 @@ static double log_sum_exp(const float *x, int64_t n)
     return (double)max + log(sum);
 }
 
-typedef struct { double nll, seconds; int64_t scored; int code; } result;
+typedef struct { double nll, seconds; int64_t scored, cache_bytes; int code; } result;
 
 /* Windows run side by side, `batch` at a time: each pass takes a run of tokens of every one of them. */
 static result windows(const options *o, lm_model *m, const int32_t *ids, int64_t count, npy *f, int32_t *next)
 {
-    result r = { 0, 0, 0, CLI_OK };
+    result r = { 0, 0, 0, 0, CLI_OK };
     char err[512];
     const int64_t vocab = lm_model_config(m)->vocab, total = (count + o->ctx - 1) / o->ctx, lanes = o->batch < total ? o->batch : total;
     const int64_t fit = (64 << 20) / vocab < 512 ? (64 << 20) / vocab : 512, pass = fit > lanes ? fit : lanes, run = pass / lanes;
@@ -208,7 +208,10 @@ static result windows(const options *o, lm_model *m, const int32_t *ids, int64_t
             cli_progress("evaluating", (double)(w * o->ctx + (from + run) * lanes), (double)(total * o->ctx));
         }
     }
-    if (!r.code) cli_progress("evaluating", 1, 1);
+    if (!r.code) {
+        cli_progress("evaluating", 1, 1);
+        r.cache_bytes = lm_cache_token_bytes(c);
+    }
     free(logits); free(token); free(lane); free(want); free(at);
     lm_cache_close(c);
     return r;
@@ -242,14 +245,10 @@ int cmd_eval(int argc, char **argv)
         if (!code && o.next) code = write_next(o.next, next, (int64_t)count);
         if (!code) {
             const double mean = r.scored ? r.nll / (double)r.scored : NAN;
-            lm_cache *c;
-            code = open_cache(m, 1, 1, o.kv, &c);
-            const int64_t cache = code ? 0 : lm_cache_token_bytes(c);
-            lm_cache_close(c);
             if (o.json)
                 printf("{\"perplexity\": %.9g, \"nll\": %.9g, \"tokens\": %zu, \"scored\": %lld, \"ctx\": %lld, \"weight_bytes\": %lld, "
                        "\"cache_bytes_per_token\": %lld, \"tokens_per_second\": %.6g}\n",
-                       exp(mean), mean, count, (long long)r.scored, (long long)o.ctx, (long long)lm_model_bytes(m), (long long)cache,
+                       exp(mean), mean, count, (long long)r.scored, (long long)o.ctx, (long long)lm_model_bytes(m), (long long)r.cache_bytes,
                        (double)count / r.seconds);
             else
                 printf("perplexity %.4f over %lld tokens (windows of %lld); %.1f tokens/s\n", exp(mean), (long long)r.scored,

@@ -5,16 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-int kv_format(const char *word, int32_t *format)
+int kv_option(struct argp_state *state, const char *word, int32_t *format)
 {
     *format = !strcmp(word, "bf16") ? OCT_KV_BF16 : !strcmp(word, "f8") ? OCT_KV_F8_TOKEN : !strcmp(word, "i4") ? OCT_KV_I4 : 0;
-    return *format ? 0 : -1;
+    if (!*format) argp_error(state, "--kv %s: bf16, f8 or i4", word);
+    return 0;
 }
 
-int act_bf16(const char *word, int *value)
+int act_option(struct argp_state *state, const char *word, int *act_bf16)
 {
-    *value = !strcmp(word, "bf16");
-    return *value || !strcmp(word, "f8") ? 0 : -1;
+    *act_bf16 = !strcmp(word, "bf16");
+    if (!*act_bf16 && strcmp(word, "f8")) argp_error(state, "--act %s: f8 or bf16", word);
+    return 0;
 }
 
 static void loading(double done, double total) { cli_progress("loading", done, total); }

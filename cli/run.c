@@ -52,8 +52,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case SEED: o->sampler.state = (uint64_t)cli_number(state, "seed", arg, 0, INT64_MAX); return 0;
     case 'j': o->threads = (int)cli_number(state, "threads", arg, 1, 1024); return 0;
     case IDS: o->print_ids = 1; return 0;
-    case KV: if (kv_format(arg, &o->kv)) argp_error(state, "--kv %s: bf16, f8 or i4", arg); return 0;
-    case ACT: if (act_bf16(arg, &o->act)) argp_error(state, "--act %s: f8 or bf16", arg); return 0;
+    case KV: return kv_option(state, arg, &o->kv);
+    case ACT: return act_option(state, arg, &o->act);
     case ARGP_KEY_ARG: argp_error(state, "%s: unexpected; a prompt is given with --prompt TEXT", arg); return EINVAL;
     case ARGP_KEY_END:
         if (!o->model || !o->prompt == !o->chat) argp_error(state, "--model DIR and one of --prompt TEXT, --chat TEXT are needed");

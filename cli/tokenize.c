@@ -63,52 +63,13 @@ static const struct argp parser = {
     NULL,
 };
 
-/* What messages call a file. */
-static const char *name_of(const char *path) { return strcmp(path, "-") == 0 ? "standard input" : path; }
-
-/* Everything that a file or a pipe has, to free; NULL and a message on failure. */
-static char *read_text(const char *path, size_t *n)
-{
-    FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    char *text = NULL;
-    size_t room = 0;
-    *n = 0;
-    if (f == NULL) {
-        cli_error(CLI_INPUT, "%s: cannot open: %s", path, strerror(errno));
-        return NULL;
-    }
-    for (;;) {
-        if (*n == room) {
-            room = room > 0 ? 2 * room : 1 << 16;
-            char *grown = realloc(text, room);
-            if (grown == NULL) {
-                cli_error(CLI_FAIL, "%s: out of memory", name_of(path));
-                break;
-            }
-            text = grown;
-        }
-        size_t got = fread(text + *n, 1, room - *n, f);
-        *n += got;
-        if (got > 0) continue;
-        if (!ferror(f)) {
-            if (f != stdin) fclose(f);
-            return text;
-        }
-        cli_error(CLI_INPUT, "%s: cannot read: %s", name_of(path), strerror(errno));
-        break;
-    }
-    if (f != stdin) fclose(f);
-    free(text);
-    return NULL;
-}
-
 static int encode(const lm_tokenizer *tk, const options *o, const char *text, size_t n)
 {
     char err[512];
     int32_t *ids;
     size_t count;
     if (lm_tokenizer_encode(tk, text, n, o->special, &ids, &count, err, sizeof err) != 0)
-        return cli_error(CLI_FAIL, "%s: %s", name_of(o->text), err);
+        return cli_error(CLI_FAIL, "%s: %s", cli_name(o->text), err);
     for (size_t i = 0; i < count; i++) printf("%s%d", i > 0 ? " " : "", (int)ids[i]);
     putchar('\n');
     free(ids);
@@ -133,7 +94,7 @@ static int decode(const lm_tokenizer *tk, const options *o, const char *text, si
                    text[begin + (size_t)shown] < 0x7f)
                 shown++;
             return cli_error(CLI_INPUT, "%s: byte %zu: \"%.*s\" is no token id; ids are numbers from 0 to %lld",
-                             name_of(o->text), begin + 1, shown, text + begin, (long long)lm_tokenizer_size(tk) - 1);
+                             cli_name(o->text), begin + 1, shown, text + begin, (long long)lm_tokenizer_size(tk) - 1);
         }
         size_t len;
         const char *bytes = lm_tokenizer_bytes(tk, (int32_t)id, &len);
@@ -145,11 +106,8 @@ static int decode(const lm_tokenizer *tk, const options *o, const char *text, si
 
 int cmd_tokenize(int argc, char **argv)
 {
-    static char name[] = "octavo tokenize"; /* what argp calls the program */
     options o = { .special = 1 };
-    argp_err_exit_status = CLI_USAGE;
-    if (argc > 0) argv[0] = name;
-    if (argp_parse(&parser, argc, argv, 0, NULL, &o) != 0) return CLI_USAGE;
+    cli_parse(&parser, "tokenize", argc, argv, &o);
 
     char err[512] = "out of memory";
     char *path = lm_path_join(o.model, "tokenizer.json");
@@ -157,7 +115,7 @@ int cmd_tokenize(int argc, char **argv)
     free(path);
     if (tk == NULL) return cli_error(CLI_INPUT, "%s", err);
     size_t n;
-    char *text = read_text(o.text, &n);
+    char *text = cli_read(o.text, &n);
     if (text == NULL) {
         lm_tokenizer_close(tk);
         return CLI_INPUT;

@@ -61,6 +61,12 @@ static int room(pass *p, int64_t n)
     return 0;
 }
 
+static oct_rope rope_of(const lm_config *f)
+{
+    return (oct_rope){ (float)f->rope_theta, f->rope == LM_ROPE_LLAMA3, (float)f->rope_factor, (float)f->rope_low_freq,
+                       (float)f->rope_high_freq, (float)f->rope_original_positions, { 0, 0 } };
+}
+
 /* The table covers every position that the cache can hold, up to a size that a table is worth. */
 static int rope_table(pass *p)
 {
@@ -75,8 +81,7 @@ static int rope_table(pass *p)
         return -1;
     }
     m->rope_len = want;
-    const oct_rope r = { (float)f->rope_theta, f->rope == LM_ROPE_LLAMA3, (float)f->rope_factor, (float)f->rope_low_freq,
-                         (float)f->rope_high_freq, (float)f->rope_original_positions, { 0, 0 } };
+    const oct_rope r = rope_of(f);
     return check(p, oct_rope_table(&r, f->head_dim, 0, want, m->rope_table));
 }
 
@@ -137,8 +142,7 @@ static int attention(pass *p, int64_t i)
         .size = sizeof r, .on = m->on, .pairs = OCT_ROPE_HALF, .t = p->n, .heads = f->heads, .d = f->head_dim,
         .q = m->qkv, .ldq = ld, .q_out = m->qkv, .ldq_out = ld, .k = m->qkv + q, .ldk = ld, .v = m->qkv + q + kv, .ldv = ld,
         .dtype = OCT_BF16, .pos = m->pos, .lane = p->lane,
-        .rope = { (float)f->rope_theta, f->rope == LM_ROPE_LLAMA3, (float)f->rope_factor, (float)f->rope_low_freq,
-                  (float)f->rope_high_freq, (float)f->rope_original_positions, { 0, 0 } },
+        .rope = rope_of(f),
         .table = m->rope_table, .table_len = m->rope_len, .kv = &p->c->kv[i] };
     if (check(p, oct_rope_kv(&r))) return -1;
     oct_attn_args a = { .size = sizeof a, .t = p->n, .heads = f->heads, .d = f->head_dim, .q = m->qkv, .ldq = ld,
