@@ -47,7 +47,7 @@ test-hf: checkpoint
 test-long: build
 	@tools/deps.sh dev test
 	@build/test_exhaustive --long
-	@tools/mutate.sh --all
+	@python3 tools/mutate.py --all
 	@tools/fuzz.sh 1800
 
 bench: build

@@ -10,31 +10,9 @@
 #include <unistd.h>
 
 #include "llama/safetensors.h"
+#include "readers.h"
 
-static int passed, failed;
-static char err[512];
 static char dir[] = "/tmp/octavo_readers_XXXXXX";
-
-static void check(int ok, const char *what)
-{
-    printf("%s %s%s%s\n", ok ? "ok  " : "FAIL", what, ok || !*err ? "" : ": ", ok ? "" : err);
-    passed += ok;
-    failed += !ok;
-    err[0] = '\0';
-}
-
-/* wanted: NULL for success, or a part of the error. */
-static int as_wanted(int opened, const char *wanted)
-{ return wanted == NULL ? opened : !opened && strstr(err, wanted) != NULL; }
-
-/* n bytes in an allocation of exactly that size. */
-static char *exact(const void *from, size_t n)
-{
-    char *p = malloc(n > 0 ? n : 1);
-    if (p == NULL) exit(2);
-    memcpy(p, from, n);
-    return p;
-}
 
 /* A safetensors file: the header's text and data_n bytes 0, 1, 2, ... */
 static char *make_file(const char *json, size_t data_n, size_t *n)

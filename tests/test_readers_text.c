@@ -10,30 +10,7 @@
 #include "llama/chat.h"
 #include "llama/config.h"
 #include "llama/tokenizer.h"
-
-static int passed, failed;
-static char err[512];
-
-static void check(int ok, const char *what)
-{
-    printf("%s %s%s%s\n", ok ? "ok  " : "FAIL", what, ok || !*err ? "" : ": ", ok ? "" : err);
-    passed += ok;
-    failed += !ok;
-    err[0] = '\0';
-}
-
-/* wanted: NULL for success, or a part of the error. */
-static int as_wanted(int opened, const char *wanted)
-{ return wanted == NULL ? opened : !opened && strstr(err, wanted) != NULL; }
-
-/* n bytes in an allocation of exactly that size. */
-static char *exact(const void *from, size_t n)
-{
-    char *p = malloc(n > 0 ? n : 1);
-    if (p == NULL) exit(2);
-    memcpy(p, from, n);
-    return p;
-}
+#include "readers.h"
 
 /* base with the first occurrence of from replaced by to, to free. */
 static char *changed(const char *base, const char *from, const char *to)

@@ -5,7 +5,7 @@ The faults stand in tools/mutations.txt. Each is planted alone in a copy of the 
 (one object, as a rule) and run: the harness over the rows that the file has a part in, then the golden tests of those
 ops. A failing check, a crash, a hang and a refused build all count as stopped. A race is run under ThreadSanitizer.
 
-Without --all: the faults marked * (every file and every class of fault among them), which is what `make test` runs.
+Without --all: the faults marked * (every file and every class of fault among them), a short run.
 Failures: a fault that survives, a fault whose text no longer occurs exactly once in its file, a kernel file without
 faults. Ends with "N passed, N failed"."""
 import argparse, os, queue, re, shutil, subprocess, sys, threading, time
@@ -13,7 +13,7 @@ import argparse, os, queue, re, shutil, subprocess, sys, threading, time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = os.path.join(ROOT, "tools", "mutations.txt")
 CLASSES = ("nan", "tail", "before", "behind", "padding", "scale", "fnuz", "nibble", "page", "carry", "race", "other")
-COPIED = ("CMakeLists.txt", "cmake", "include", "src", "tests")
+COPIED = ("CMakeLists.txt", "bench", "cmake", "examples", "include", "src", "tests")
 
 
 class Fault:
