@@ -22,12 +22,12 @@ compile() { # what, compiler and arguments; a compiler that is not installed is 
     # shellcheck disable=SC2086
     if "$@" $warn -fsyntax-only 2>"$work/err"; then pass; else fail "$what does not compile with $*"; head -5 "$work/err"; fi
 }
-for cc in gcc clang clang-19; do
+for cc in gcc clang clang-22; do
     compile "octavo.h" $cc -std=c11 -Wstrict-prototypes -Wmissing-prototypes "$work/h.c"
     compile "octavo.h" $cc -std=c17 "$work/h.c"
     compile "octavo.h twice" $cc -std=c11 "$work/twice.c"
 done
-for cxx in g++ clang++ clang++-19; do
+for cxx in g++ clang++ clang++-22; do
     compile "octavo.h" $cxx -std=c++17 "$work/h.cc"
     compile "octavo.h" $cxx -std=c++20 "$work/h.cc"
 done
