@@ -78,6 +78,7 @@ static const api_field quant_fields[] = {
 static void quant_more(void)
 {
     static api_arena m;
+    BAD(quant, OCT_E_SHAPE, "x [1]", "overflows 64 bits", a.m = INT64_MAX / 1100); /* only in bytes */
     BAD(quant, OCT_E_VALUE, "scale_ub", "SCALE_GIVEN", a.flags = OCT_QUANT_SCALE_GIVEN);
     GOOD(quant, a.flags = OCT_QUANT_SCALE_GIVEN, a.scale_ub = 0);
     GOOD(quant, a.block_m = a.block_k = INT64_MAX);

@@ -5,8 +5,8 @@
 
 enum { M, K, Y, X, RESIDUAL, OUT, WEIGHT, EPS, LAYOUT, BLOCK_K, UB, PAD, XKIND, RKIND, WKIND };
 static const ck_axis axes[] = {
-    [M] = CK_INTS("m", 1, 1, 2, 0, 65),
-    [K] = CK_INTS("k", 2, 1, 7, 8, 9, 33, 0, 130, 576, 4096, 8201, 20000),
+    [M] = CK_INTS("m", 0, 1, 2, 0, 65),
+    [K] = CK_INTS("k", 2, 1, 7, 8, 9, 33, 0, 130, 576, 8201, 4096, 20000),
     [Y] = CK_ROW_MODES,
     [X] = CK_NAMES("x", "f32", "bf16"),
     [RESIDUAL] = CK_NAMES("residual", "f32", "bf16", "none f32", "none bf16"),

@@ -6,7 +6,7 @@
 
 enum { M, K, SCALING, LAYOUT, BLOCK_M, BLOCK_K, MODE, UB, PAD, KIND, SCALE_KIND };
 static const ck_axis axes[] = {
-    [M] = CK_INTS("m", 1, 1, 2, 3, 0, 130),
+    [M] = CK_INTS("m", 0, 1, 2, 3, 0, 130),
     [K] = CK_INTS("k", 2, 1, 7, 31, 32, 33, 0, 160, 576, 4096, 131080),
     [SCALING] = CK_NAMES("scaling", "tensor", "row", "group", "block"),
     [LAYOUT] = CK_NAMES("layout", "k", "mn"),
@@ -17,31 +17,43 @@ static const ck_axis axes[] = {
     [UB] = CK_NAMES("ub", "none", "no", "without", "0.75", "1e30", "0", "-1", "inf", "nan", "448.00003"),
     [PAD] = CK_INTS("pad", 0, 0, 5),
     [KIND] = CK_NAMES("input", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero",
-                      "constant", "middles", "random bits", "largest", "hard divisors", "one nan", "all nan"),
+                      "constant", "middles", "middles, any scale", "middles, large scale", "middles, hard scale",
+                      "random bits", "largest", "one nan", "all nan"),
     [SCALE_KIND] = CK_NAMES("scales", "uniform", "near max", "subnormal", "codes", "nan inf"),
 };
-enum { MIDDLES = CK_KIND_COUNT, RANDOM_BITS, LARGEST, HARD_DIVISORS, ONE_NAN, ALL_NAN };
+enum { MIDDLES = CK_KIND_COUNT, ANY_SCALE, LARGE_SCALE, HARD_SCALE, RANDOM_BITS, LARGEST, ONE_NAN, ALL_NAN };
 
-/* What the shared kinds lack. The first element of a run of 448 is its amax, so that scales are known beforehand. */
-static float special(ck_case *c, int kind, int64_t i)
+/* The scale that the kinds of middles are made for. */
+static float scale_of_kind(ck_case *c, int kind)
+{
+    const float any = oct_f32_from_bits(0x3f800000 | (uint32_t)(ck_rnd(c) >> 41));
+    switch (kind) {
+    case ANY_SCALE: return any * (float)(1 << ck_rnd(c) % 16) * 0x1p-8f;
+    case LARGE_SCALE: return any * (float)(1 << ck_rnd(c) % 16) * 0x1p103f;
+    case HARD_SCALE: /* its last 20 bits next to 0: see easy_divisor; the first is known to go wrong without care */
+        if (ck_rnd(c) & 1) return 0x1.fffffep-1f;
+        return oct_f32_from_bits(0x3f800000 + (uint32_t)(ck_rnd(c) % 8) * 0x100000 + (uint32_t)(ck_rnd(c) % 24) - 12);
+    default: return 1;
+    }
+}
+
+/* What the shared kinds lack. */
+static float special(ck_case *c, int kind, int64_t i, int64_t j, float s)
 {
     switch (kind) {
-    case MIDDLES: { /* quotients at and next to the middles between codes; scales of a power of two, and others */
-        const int code = (int)(ck_rnd(c) % 126);
+    case MIDDLES:
+    case ANY_SCALE:
+    case LARGE_SCALE:
+    case HARD_SCALE: { /* quotients at and next to the middles between codes; an amax in every block of 5 */
+        const int code = (int)(ck_rnd(c) % (ck_rnd(c) & 1 ? 8 : 126));
         const float mid = (oct_f8e4m3fn_to_f32((uint8_t)code) + oct_f8e4m3fn_to_f32((uint8_t)(code + 1))) / 2;
-        const float x = oct_f32_from_bits(oct_f32_bits(mid) + (uint32_t)(ck_rnd(c) % 5) - 2);
-        return i == 0 ? 448.0f : ck_rnd(c) & 1 ? x : -x;
+        const float x = oct_f32_from_bits(oct_f32_bits(mid * s) + (uint32_t)(ck_rnd(c) % 5) - 2);
+        return j % 5 == 0 ? 448 * s : ck_rnd(c) & 1 ? x : -x;
     }
     case RANDOM_BITS: return oct_f32_from_bits((uint32_t)ck_rnd(c));
     case LARGEST:
         return oct_f32_from_bits(0x7f7fffff - (uint32_t)(ck_rnd(c) % 3) * 0x10000) * (ck_rnd(c) & 1 ? 1.0f : -1.0f);
-    case HARD_DIVISORS: { /* a scale whose last bits are next to 0, and values next to a middle times it */
-        const float s =
-            oct_f32_from_bits(0x3f800000 + (uint32_t)(i / 997 % 8) * 0x100000 + (uint32_t)(i / 97 % 24) - 12);
-        const float mid = (oct_f8e4m3fn_to_f32((uint8_t)(ck_rnd(c) % 126)) + 0x1p-10f) * s * 1.0625f;
-        return i % 97 == 0 ? s * 448.0f : oct_f32_from_bits(oct_f32_bits(mid) + (uint32_t)(ck_rnd(c) % 7) - 3);
-    }
-    case ONE_NAN: return i == 11 ? -NAN : ck_uniform(c, -3, 3);
+    case ONE_NAN: return i == 0 && j == 11 ? -NAN : ck_uniform(c, -3, 3);
     default: return oct_f32_from_bits(0x7f800001 + ((uint32_t)ck_rnd(c) & 0x807ffffe)); /* any NaN, signaling too */
     }
 }
@@ -52,9 +64,10 @@ static void fill(ck_case *c, void *x, int32_t dtype, int64_t m, int64_t k, int64
         ck_fill(c, x, dtype, m, k, ld, kind);
         return;
     }
+    const float s = scale_of_kind(c, kind);
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < k; j++) {
-            const float v = special(c, kind, i * k + j);
+            const float v = special(c, kind, i, j, s);
             if (dtype == OCT_F32) memcpy((char *)x + (i * ld + j) * 4, &v, 4); /* a signaling NaN stays one */
             else {
                 const uint16_t h = v != v ? (uint16_t)(oct_f32_bits(v) >> 16 | 1) : oct_bf16_from_f32(v);
@@ -63,28 +76,29 @@ static void fill(ck_case *c, void *x, int32_t dtype, int64_t m, int64_t k, int64
         }
 }
 
-static void run(ck_case *c)
+/* One call on [m, k]; everything else is the case's. */
+static void call(ck_case *c, const char *what, int64_t m, int64_t k, int32_t scaling, int64_t block_k, int with_ub)
 {
     static const float ubs[] = { 0, 0, 0, 0.75f, 1e30f, 0, -1, INFINITY, NAN, 448.00003f };
-    const int64_t m = ck_pick(c, M), k = ck_pick(c, K), pad = ck_pick(c, PAD), elem = ck_pick(c, MODE) >= 3 ? 2 : 4;
-    const int given = ck_pick(c, MODE) % 3 == 2, blocks = ck_pick(c, SCALING) >= 2;
+    const int64_t pad = ck_pick(c, PAD), elem = ck_pick(c, MODE) >= 3 ? 2 : 4;
+    const int given = ck_pick(c, MODE) % 3 == 2, blocks = scaling >= OCT_SCALE_GROUP;
     oct_quant_args a = { .size = sizeof a,
-                         .scaling = (int32_t)ck_pick(c, SCALING) + OCT_SCALE_TENSOR,
+                         .scaling = scaling,
                          .rule = ck_pick(c, MODE) % 3 == 1,
                          .scale_layout = (int32_t)ck_pick(c, LAYOUT),
                          .flags = given ? OCT_QUANT_SCALE_GIVEN : 0,
                          .m = m,
                          .k = k,
                          .block_m = ck_pick(c, BLOCK_M),
-                         .block_k = ck_pick(c, BLOCK_K),
+                         .block_k = block_k,
                          .x_dtype = elem == 2 ? OCT_BF16 : OCT_F32,
                          .y_dtype = OCT_F8E4M3FN,
                          .ldx = k + pad,
-                         .ldy = k + pad };
+                         .ldy = k + 2 * pad };
     const int64_t bm = a.block_m ? a.block_m : 128, bk = a.block_k ? a.block_k : 128;
-    int64_t r = 1, s = a.scaling == OCT_SCALE_TENSOR ? 1 : m;
+    int64_t r = 1, s = scaling == OCT_SCALE_TENSOR ? 1 : m;
     if (blocks) {
-        r = a.scaling == OCT_SCALE_BLOCK ? m / bm + (m % bm != 0) : m;
+        r = scaling == OCT_SCALE_BLOCK ? m / bm + (m % bm != 0) : m;
         s = k / bk + (k % bk != 0);
         if (a.scale_layout == OCT_MN_MAJOR) {
             const int64_t t = r;
@@ -96,7 +110,7 @@ static void run(ck_case *c)
     void *x = ck_input(c, m, k, a.ldx, elem);
     fill(c, x, a.x_dtype, m, k, a.ldx, (int)ck_pick(c, KIND));
     a.x = x;
-    if (!given && ck_pick(c, UB) >= 3) {
+    if (!given && with_ub && ck_pick(c, UB) >= 3) {
         float *ub = ck_input(c, 1, 1, 1, 4);
         *ub = ubs[ck_pick(c, UB)];
         a.scale_ub = ub;
@@ -113,9 +127,19 @@ static void run(ck_case *c)
     a.y = ck_output(c, m, k, a.ldy, 1);
     want.y = ck_output(c, m, k, a.ldy, 1);
     if (!ck_fits(c, &a) || !ck_run(c, ck_ref(c), &want) || !ck_run(c, ck_row(c), &a)) return;
-    ck_same(c, "y", a.y, want.y, m, k, a.ldy, 1);
+    ck_same(c, what, a.y, want.y, m, k, a.ldy, 1);
     if (!given) ck_same(c, "scale", a.scale, want.scale, r, s, ld, 4);
     if (!m || !k) ck_compared(c, 1); /* that it ran and touched nothing */
+}
+
+static void run(ck_case *c)
+{
+    const int32_t scaling = (int32_t)ck_pick(c, SCALING) + OCT_SCALE_TENSOR;
+    call(c, "y", ck_pick(c, M), ck_pick(c, K), scaling, ck_pick(c, BLOCK_K), 1);
+    /* Long rows with every kind in every mode, and several tasks with every scaling: more than pairs would give. */
+    call(c, "y of 3 x 1061 by row", 3, 1061, OCT_SCALE_ROW, 0, 0);
+    if (ck_pick(c, KIND) == CK_UNIFORM || ck_pick(c, KIND) == CK_OUTLIER || ck_pick(c, KIND) == ONE_NAN)
+        call(c, "y of 130 x 1061", 130, 1061, scaling, ck_pick(c, BLOCK_K) == 5 ? 5 : 32, 1);
 }
 
 static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t x_dtype, int64_t m, int64_t k)

@@ -4,10 +4,10 @@
 
 enum { T, HEADS, KV_HEADS, D, FORMAT, LAYOUT, STRIDES, PAD, PAIRS, SCALING, TABLE, SLOT, LANE, SKIP, OPERANDS, KIND, BAD };
 static const ck_axis axes[] = {
-    [T] = CK_INTS("t", 1, 1, 0, 2, 5, 9, 70),
+    [T] = CK_INTS("t", 0, 1, 0, 2, 5, 9, 40),
     [HEADS] = CK_INTS("heads", 0, 1, 0, 2, 9),
     [KV_HEADS] = CK_INTS("kv heads", 0, 1, 2, 3),
-    [D] = CK_INTS("d", 1, 2, 4, 14, 16, 18, 30, 64, 80, 96, 128, 130, 256, 2048),
+    [D] = CK_INTS("d", 1, 2, 4, 14, 16, 18, 30, 64, 80, 96, 128, 130, 192, 256, 2048),
     [FORMAT] = CK_KV_FORMATS("cache"),
     [LAYOUT] = CK_KV_LAYOUTS("layout"),
     [STRIDES] = CK_KV_STRIDES("cache strides"),
@@ -19,7 +19,7 @@ static const ck_axis axes[] = {
     [LANE] = CK_NAMES("lane", "null", "given"),
     [SKIP] = CK_NAMES("skip", "none", "some", "all"),
     [OPERANDS] = CK_NAMES("operands", "q and kv", "kv", "q", "q in place"),
-    [KIND] = CK_KINDS("x"),
+    [KIND] = CK_NAMES("x", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero", "constant", "cancelling", "infinite"),
     [BAD] = CK_NAMES("bad", "no", "no", "no", "position", "lane", "slot", "page"),
 };
 
@@ -30,10 +30,22 @@ static rows shape(int64_t heads, int64_t d, int64_t pad)
     const int64_t head = d + pad;
     return (rows){ head, heads * head + 2 * pad, heads ? (heads - 1) * head + d : 0 };
 }
-static uint16_t *input(ck_case *c, int64_t t, int64_t heads, int64_t d, rows r, int output)
+static uint16_t *input(ck_case *c, const oct_rope_kv_args *a, int64_t heads, rows r, int output)
 {
-    uint16_t *x = output ? ck_output(c, t, r.cols, r.token, 2) : ck_input(c, t, r.cols, r.token, 2);
-    for (int64_t i = 0; i < t; i++) ck_fill(c, x + i * r.token, OCT_BF16, heads, d, r.head, (int)ck_pick(c, KIND));
+    const int64_t d = a->d, half = d / 2, step = a->pairs == OCT_ROPE_HALF ? 1 : 2, other = a->pairs == OCT_ROPE_HALF ? half : 1;
+    uint16_t *x = output ? ck_output(c, a->t, r.cols, r.token, 2) : ck_input(c, a->t, r.cols, r.token, 2);
+    float *cs = ck_output(c, 1, d, d, 4);
+    for (int64_t i = 0; i < a->t; i++) {
+        ck_fill(c, x + i * r.token, OCT_BF16, heads, d, r.head, (int)ck_pick(c, KIND));
+        for (int64_t j = 0; ck_pick(c, KIND) == CK_KIND_COUNT + 1 && j < r.cols; j++) x[i * r.token + j] = 0x7f80;
+        if (ck_pick(c, KIND) != CK_KIND_COUNT || a->pos[i] < 0) continue;
+        oct_rope_row(&a->rope, d, a->pos[i], cs); /* x0 c near x1 s: the difference shows the order of the roundings */
+        for (int64_t h = 0; h < heads; h++)
+            for (int64_t j = 0; j < half; j++) {
+                uint16_t *p = x + i * r.token + h * r.head + j * step;
+                p[other] = oct_bf16_from_f32(oct_bf16_to_f32(p[0]) * cs[j] / (cs[half + j] != 0 ? cs[half + j] : 1));
+            }
+    }
     return x;
 }
 
@@ -82,15 +94,15 @@ static void run(ck_case *c)
         a.table = table;
     }
     if (with_kv) {
-        a.k = input(c, t, kv_heads, d, k, 0);
-        a.v = input(c, t, kv_heads, d, k, 0);
+        a.k = input(c, &a, kv_heads, k, 0);
+        a.v = input(c, &a, kv_heads, k, 0);
         a.head_k = a.head_v = k.head;
         a.ldk = a.ldv = k.token;
         a.kv = &kv;
     }
     a.head_q = q.head;
     a.ldq = q.token;
-    if (with_q) a.q = input(c, t, heads, d, q, in_place);
+    if (with_q) a.q = input(c, &a, heads, q, in_place);
     oct_rope_kv_args want = a;
     oct_kv want_kv = kv;
     if (with_kv) {

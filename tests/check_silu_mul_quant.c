@@ -4,8 +4,8 @@
 
 enum { M, K, Y, X, LAYOUT, BLOCK_K, UB, PAD, GATE, UP };
 static const ck_axis axes[] = {
-    [M] = CK_INTS("m", 1, 1, 2, 0, 65),
-    [K] = CK_INTS("k", 3, 1, 7, 8, 9, 33, 0, 130, 576, 8193, 14336, 33000),
+    [M] = CK_INTS("m", 0, 1, 2, 0, 65),
+    [K] = CK_INTS("k", 2, 1, 7, 8, 9, 33, 0, 130, 576, 8193, 14336, 33000),
     [Y] = CK_ROW_MODES,
     [X] = CK_NAMES("x", "f32", "bf16"),
     [LAYOUT] = CK_NAMES("layout", "k", "mn"),
