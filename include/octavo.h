@@ -384,8 +384,11 @@ OCT_API int64_t oct_silu_mul_quant_scratch(const oct_silu_mul_quant_args *a);
  * Where row (lane b, token t, head h) lies, in k and alike in v:
  *   page = page_table ? page_table[b ld_page_table + t / page_size] : b         (a contiguous cache has a page a lane)
  *   at     page page_bytes + (t % page_size) token_bytes + h head_bytes
- * Strides of 0 mean packed: head_bytes = bytes of a row, token_bytes = heads head_bytes, page_bytes = page_size
- * token_bytes. FBGEMM's contiguous cache [B, MAX_T, H, ROW]: page_size = MAX_T, pages = B. Its paged cache: page_table. */
+ * A page holds [token][head] rows (token_bytes >= heads head_bytes) or [head][token] rows (head_bytes >= page_size
+ * token_bytes); rows may lie apart, and may not overlap. Strides of 0 mean packed: head_bytes = bytes of a row,
+ * token_bytes = heads head_bytes, page_bytes = the larger of page_size token_bytes and heads head_bytes; so [head][token]
+ * gives head_bytes and token_bytes. FBGEMM's contiguous cache [B, MAX_T, H, ROW]: page_size = MAX_T, pages = B. Its paged
+ * cache: page_table. */
 #define OCT_KV_BF16         1
 #define OCT_KV_F8_TOKEN     2
 #define OCT_KV_I4           3

@@ -544,6 +544,11 @@ static void check_kv(void)
     oct_kv strided = ok;
     strided.head_bytes = 20; strided.token_bytes = 64; strided.page_bytes = 300;
     api_expect(oct_kv_row_bytes(&strided) == 16 && oct_kv_bytes(&strided) == 900, "kv with strides: %lld", (long long)oct_kv_bytes(&strided));
+    oct_kv heads_first = ok; /* 2 heads, 4 tokens a page */
+    heads_first.token_bytes = 16; heads_first.head_bytes = 64;
+    api_expect(oct_kv_row_bytes(&heads_first) == 16 && oct_kv_bytes(&heads_first) == 3 * 128, "kv, heads first: %lld", (long long)oct_kv_bytes(&heads_first));
+    heads_first.token_bytes = 18; heads_first.head_bytes = 80; heads_first.page_bytes = 170;
+    api_expect(oct_kv_bytes(&heads_first) == 510, "kv, heads first, apart: %lld", (long long)oct_kv_bytes(&heads_first));
     oct_kv newer[2] = { ok };
     newer[0].size = sizeof newer;
     api_expect(oct_kv_row_bytes(newer) == 16, "a larger kv with a zero tail");
@@ -594,6 +599,13 @@ static void check_kv(void)
     BAD(OCT_E_SHAPE, "token 30", kv.token_bytes = 30);
     BAD(OCT_E_SHAPE, "page 126", kv.page_bytes = 126);
     BAD(OCT_E_SHAPE, "", kv.page_bytes = INT64_MAX - 1);
+    BAD(OCT_E_SHAPE, "token 16", kv.token_bytes = 16);                                              /* each order overlaps */
+    BAD(OCT_E_SHAPE, "head 62", kv.token_bytes = 16, kv.head_bytes = 62);
+    BAD(OCT_E_SHAPE, "token 14", kv.token_bytes = 14, kv.head_bytes = 64);
+    BAD(OCT_E_SHAPE, "page 126", kv.token_bytes = 16, kv.head_bytes = 64, kv.page_bytes = 126);
+    BAD(OCT_E_SHAPE, "head 65", kv.token_bytes = 16, kv.head_bytes = 65);
+    BAD(OCT_E_SHAPE, "", kv.token_bytes = 16, kv.head_bytes = INT64_MAX / 2 + 1);
+    BAD(OCT_E_SHAPE, "", kv.token_bytes = INT64_MAX / 4 * 2, kv.head_bytes = 16);
     BAD(OCT_E_VALUE, "kv.groups is 3", kv.format = OCT_KV_I4, kv.groups = 3);
     BAD(OCT_E_VALUE, "kv.groups", kv.format = OCT_KV_I4, kv.groups = I);
     BAD(OCT_E_VALUE, "kv.groups", kv.format = OCT_KV_I4, kv.groups = INT32_MIN);

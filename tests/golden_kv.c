@@ -149,6 +149,21 @@ static void kv(const char *dir)
 
 /* ---- Attention ---- */
 
+enum { PAGE = 4 };
+/* Rows [lanes][max_t][heads] as pages of [heads][PAGE], the last of them first. */
+static uint8_t *heads_first(const uint8_t *rows, int64_t lanes, int64_t max_t, int64_t heads, int64_t bytes, int32_t *table)
+{
+    const int64_t each = (max_t + PAGE - 1) / PAGE;
+    uint8_t *out = calloc((size_t)(lanes * each * heads), (size_t)(PAGE * bytes));
+    for (int64_t i = 0; i < lanes * each; i++) table[i] = (int32_t)(lanes * each - 1 - i);
+    for (int64_t b = 0; b < lanes; b++)
+        for (int64_t t = 0; t < max_t; t++)
+            for (int64_t h = 0; h < heads; h++)
+                memcpy(out + ((table[b * each + t / PAGE] * heads + h) * PAGE + t % PAGE) * bytes, rows + ((b * max_t + t) * heads + h) * bytes,
+                       (size_t)bytes);
+    return out;
+}
+
 static void attn(const char *dir)
 {
     int64_t n, at = 0, at_cache = 0, at_token = 0;
@@ -168,12 +183,23 @@ static void attn(const char *dir)
             break;
         }
         const int64_t size = lanes * max_t * kv_heads * bytes, count = tokens * heads * d;
-        const oct_kv cache = { .size = sizeof cache, .format = format_of(format), .groups = (int32_t)groups, .heads = kv_heads, .d = d,
+        const oct_kv plain = { .size = sizeof plain, .format = format_of(format), .groups = (int32_t)groups, .heads = kv_heads, .d = d,
                                .pages = lanes, .page_size = max_t, .k = k + at_cache, .v = v + at_cache };
-        for (int i = 0; i < 4; i++) { /* f32 and bf16, reference and best */
+        oct_kv paged = plain;
+        paged.page_size = PAGE;
+        paged.ld_page_table = (max_t + PAGE - 1) / PAGE;
+        paged.lanes = lanes;
+        paged.pages = lanes * paged.ld_page_table;
+        paged.token_bytes = bytes;
+        paged.head_bytes = PAGE * bytes;
+        int32_t *table = malloc((size_t)paged.pages * sizeof *table);
+        paged.page_table = table;
+        paged.k = heads_first(k + at_cache, lanes, max_t, kv_heads, bytes, table);
+        paged.v = heads_first(v + at_cache, lanes, max_t, kv_heads, bytes, table);
+        for (int i = 0; i < 8; i++) { /* f32 and bf16, reference and best, contiguous and paged */
             float *out = malloc((size_t)count * 4);
             oct_attn_args a = { .size = sizeof a, .t = tokens, .heads = heads, .d = d, .q = q + at, .q_dtype = OCT_BF16,
-                                .y_dtype = i & 1 ? OCT_BF16 : OCT_F32, .y = out, .len = len + at_token, .lane = lane + at_token, .kv = &cache };
+                                .y_dtype = i & 1 ? OCT_BF16 : OCT_F32, .y = out, .len = len + at_token, .lane = lane + at_token, .kv = i & 4 ? &paged : &plain };
             oct_cpu_mask(i & 2 ? ~0u : 0);
             a.on.scratch_bytes = oct_attn_scratch(&a);
             a.on.scratch = aligned_alloc(64, ((size_t)a.on.scratch_bytes + 127) / 64 * 64);
@@ -183,6 +209,9 @@ static void attn(const char *dir)
             free(a.on.scratch);
             free(out);
         }
+        free(paged.k);
+        free(paged.v);
+        free(table);
         at += count;
         at_cache += size;
         at_token += tokens;

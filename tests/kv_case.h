@@ -7,7 +7,8 @@
 
 #define CK_KV_FORMATS(name) CK_NAMES(name, "bf16", "f8 token", "i4 1", "i4 2", "i4 4", "i4 8", "f8 token")
 #define CK_KV_LAYOUTS(name) CK_NAMES(name, "contiguous", "pages of 1", "pages of 3", "pages of 16", "pages of 64")
-#define CK_KV_STRIDES(name) CK_NAMES(name, "packed", "heads apart", "tokens apart", "pages apart", "all apart", "packed")
+#define CK_KV_STRIDES(name) CK_NAMES(name, "packed", "heads apart", "tokens apart", "pages apart", "all apart", "heads first", \
+                                    "heads first, apart")
 /* What rows hold: stored values of CK_KINDS, bytes that no op wrote, or such bytes without NaN and infinity. */
 #define CK_KV_KINDS(name) \
     CK_NAMES(name, "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero", "constant", "any bytes", "any numbers", \
@@ -47,8 +48,13 @@ static inline oct_kv ck_kv(ck_case *c, int format, int layout, int strides, int6
         kv.page_table = table;
         kv.pages = all;
     }
-    const int64_t row = oct_kv_row_bytes(&kv);
-    if (strides == 5) strides = 0;
+    const int64_t row = oct_kv_row_bytes(&kv), apart = strides == 6;
+    if (strides >= 5) {
+        kv.token_bytes = row + 2 * apart;
+        kv.head_bytes = kv.page_size * kv.token_bytes + 6 * apart;
+        if (apart) kv.page_bytes = heads * kv.head_bytes + 10;
+        return kv;
+    }
     if (strides == 1 || strides == 4) kv.head_bytes = row + 2;
     if (strides == 2 || strides == 4) kv.token_bytes = heads * (kv.head_bytes ? kv.head_bytes : row) + 6;
     if (strides >= 3) kv.page_bytes = kv.page_size * (kv.token_bytes ? kv.token_bytes : heads * (kv.head_bytes ? kv.head_bytes : row)) + 10;

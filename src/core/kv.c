@@ -26,7 +26,10 @@ oct_kv oct_kv_full(const oct_kv *in)
     if (!kv.lanes) kv.lanes = kv.pages;
     if (!kv.head_bytes) kv.head_bytes = row_bytes(&kv);
     if (!kv.token_bytes) kv.token_bytes = oct_mul(kv.heads, kv.head_bytes);
-    if (!kv.page_bytes) kv.page_bytes = oct_mul(kv.page_size, kv.token_bytes);
+    if (!kv.page_bytes) {
+        const int64_t tokens = oct_mul(kv.page_size, kv.token_bytes), heads = oct_mul(kv.heads, kv.head_bytes);
+        kv.page_bytes = tokens < 0 || heads < 0 ? -1 : oct_max(tokens, heads);
+    }
     return kv;
 }
 
@@ -76,6 +79,15 @@ oct_status oct_kv_check_tokens(const char *op, const oct_kv *kv, int64_t i, int6
     return OCT_OK;
 }
 
+/* Whether the rows of a page lie apart and inside it: [token][head], or [head][token]. */
+static int strides_hold(const oct_kv *kv, int64_t row)
+{
+    const int64_t token = oct_mul(kv->heads, kv->head_bytes), head = oct_mul(kv->page_size, kv->token_bytes);
+    if (row < 0 || kv->head_bytes < row || kv->token_bytes < row || token < 0 || head < 0) return 0;
+    if (kv->token_bytes >= token && kv->page_bytes >= head) return 1;
+    return kv->head_bytes >= head && kv->page_bytes >= token;
+}
+
 oct_status oct_kv_check(const char *op, const oct_kv *in, int dry)
 {
     if (!in) return oct_fail(OCT_E_NULL, "%s: kv is NULL", op);
@@ -104,9 +116,8 @@ oct_status oct_kv_check(const char *op, const oct_kv *in, int dry)
     if (kv.k_param || kv.v_param)
         return oct_fail(OCT_E_UNSUPPORTED, "%s: parameters outside the row are not supported yet; k_param, v_param must be NULL", op);
     const int64_t row = row_bytes(&kv), align = kv.format == OCT_KV_I4 || kv.format == OCT_KV_F8_TOKEN ? 1 : 2;
-    const int64_t tokens = oct_mul(kv.heads, kv.head_bytes), page = oct_mul(kv.page_size, kv.token_bytes);
-    if (row < 0 || kv.head_bytes < row || tokens < 0 || kv.token_bytes < tokens || page < 0 || kv.page_bytes < page ||
-        kv.head_bytes % align || kv.token_bytes % align || kv.page_bytes % align || oct_mul(kv.pages, kv.page_bytes) < 0)
+    if (!strides_hold(&kv, row) || kv.head_bytes % align || kv.token_bytes % align || kv.page_bytes % align ||
+        oct_mul(kv.pages, kv.page_bytes) < 0)
         return oct_fail(OCT_E_SHAPE,
                         "%s: kv strides head %lld, token %lld, page %lld bytes do not hold %lld pages of %lld tokens of "
                         "%lld rows of %lld bytes", op, (long long)kv.head_bytes, (long long)kv.token_bytes,

@@ -262,6 +262,10 @@ static oct_kv *kv_fill(void)
     kv.page_size = byte() < 220 ? 1 + (int64_t)(byte() % 16) : extent();
     kv.lanes = byte() < 128 ? 0 : extent();
     if (byte() < 60) { kv.head_bytes = stride((int64_t)(2 * (uint64_t)kv.d)); kv.token_bytes = stride(1024); kv.page_bytes = stride(8192); }
+    else if (byte() < 60) { /* heads first */
+        kv.token_bytes = stride((int64_t)(4 + 2 * (uint64_t)kv.d));
+        kv.head_bytes = stride((int64_t)((uint64_t)kv.page_size * (uint64_t)kv.token_bytes));
+    }
     if (byte() & 1) {
         kv.ld_page_table = extent();
         kv.page_table = (const int32_t *)(const void *)odd; /* until it is known how large it has to be */
