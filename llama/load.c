@@ -80,8 +80,29 @@ static void read_done(loader *l, const lm_tensor *s)
     lm_tensors_release(l->t, s);
 }
 
-/* A vector as f32. */
-static float *vector(loader *l, const char *name, int64_t n)
+/* Memory that lives as long as the model. All weights stand in a few large blocks, so that they lie in large pages. */
+static void *keep(loader *l, const char *name, int64_t bytes)
+{
+    enum { BLOCK = 16 << 20, HEAD = 64 };
+    lm_model *m = l->m;
+    bytes = (bytes + 63) / 64 * 64;
+    if (!m->blocks || bytes > m->blocks->bytes - m->blocks->used) {
+        const int64_t room = bytes > BLOCK - HEAD ? bytes + HEAD : BLOCK;
+        weight_block *b = lm_alloc(room);
+        if (!b) {
+            fail(l, "no memory for %s", name);
+            return 0;
+        }
+        *b = (weight_block){ m->blocks, room, HEAD };
+        m->blocks = b;
+    }
+    void *p = (char *)m->blocks + m->blocks->used;
+    m->blocks->used += bytes;
+    return p;
+}
+
+/* A vector as f32, to v, or where it is kept. */
+static float *vector(loader *l, const char *name, int64_t n, float *v)
 {
     const lm_tensor *s = find(l, name, n, 0);
     if (!s) return 0;
@@ -89,11 +110,7 @@ static float *vector(loader *l, const char *name, int64_t n)
         fail(l, "tensor %s is %s; F32, F16 and BF16 are supported", name, lm_dtype_name(s->dtype));
         return 0;
     }
-    float *v = lm_alloc(n * 4);
-    if (!v) {
-        fail(l, "no memory for %s", name);
-        return 0;
-    }
+    if (!v && !(v = keep(l, name, n * 4))) return 0;
     for (int64_t i = 0; i < n; i++) v[i] = value(s, i);
     read_done(l, s);
     return v;
@@ -132,10 +149,9 @@ static int group(loader *l, linear_group *g, const char *prefix, const char *con
         p->k = k;
         p->dtype = f8 ? OCT_F8E4M3FN : OCT_BF16;
         g->n += p->n;
-        p->w = lm_alloc(p->n * k * (f8 ? 1 : 2));
-        if (f8) p->scale = lm_alloc(p->n * 4);
-        if (biases) p->bias = lm_alloc(p->n * 4);
-        if (!p->w || (f8 && !p->scale) || (biases && !p->bias)) return fail(l, "no memory for %s", s[i]->name);
+        if (!(p->w = keep(l, s[i]->name, p->n * k * (f8 ? 1 : 2))) || (f8 && !(p->scale = keep(l, s[i]->name, p->n * 4))) ||
+            (biases && !(p->bias = keep(l, s[i]->name, p->n * 4))))
+            return -1;
         for (int64_t row = 0; i < end; row += rows[i++]) {
             if (f8) {
                 memcpy((uint8_t *)p->w + row * k, s[i]->data, (size_t)(rows[i] * k));
@@ -146,10 +162,7 @@ static int group(loader *l, linear_group *g, const char *prefix, const char *con
             read_done(l, s[i]);
             if (biases) {
                 snprintf(name, sizeof name, "%s%s.bias", prefix, names[i]);
-                float *b = vector(l, name, rows[i]);
-                if (!b) return -1;
-                memcpy(p->bias + row, b, (size_t)rows[i] * 4);
-                lm_free(b);
+                if (!vector(l, name, rows[i], p->bias + row)) return -1;
             }
         }
     }
@@ -163,9 +176,9 @@ static int load_layer(loader *l, int64_t i)
     char p[64], name[128];
     const int64_t q = f->heads * f->head_dim, kv = f->kv_heads * f->head_dim;
     snprintf(name, sizeof name, "model.layers.%lld.input_layernorm.weight", (long long)i);
-    if (!(y->attn_norm = vector(l, name, f->hidden))) return -1;
+    if (!(y->attn_norm = vector(l, name, f->hidden, 0))) return -1;
     snprintf(name, sizeof name, "model.layers.%lld.post_attention_layernorm.weight", (long long)i);
-    if (!(y->ffn_norm = vector(l, name, f->hidden))) return -1;
+    if (!(y->ffn_norm = vector(l, name, f->hidden, 0))) return -1;
     snprintf(p, sizeof p, "model.layers.%lld.self_attn.", (long long)i);
     if (group(l, &y->qkv, p, (const char *const[]){ "q_proj", "k_proj", "v_proj" }, (int64_t[]){ q, kv, kv }, 3, f->hidden,
               f->attention_bias) ||
@@ -189,12 +202,12 @@ static int load(loader *l)
     const lm_tensor *e = find(l, "model.embed_tokens.weight", f->vocab, f->hidden);
     if (!e) return -1;
     if (!is_plain(e->dtype)) return fail(l, "tensor %s is %s; BF16, F16 and F32 are supported", e->name, lm_dtype_name(e->dtype));
-    if (!(m->embedding = lm_alloc(f->vocab * f->hidden * 2))) return fail(l, "no memory for %s", e->name);
+    if (!(m->embedding = keep(l, e->name, f->vocab * f->hidden * 2))) return -1;
     copy_bf16(m->embedding, e, f->vocab * f->hidden);
     read_done(l, e);
     for (int64_t i = 0; i < f->layers; i++)
         if (load_layer(l, i)) return -1;
-    if (!(m->final_norm = vector(l, "model.norm.weight", f->hidden))) return -1;
+    if (!(m->final_norm = vector(l, "model.norm.weight", f->hidden, 0))) return -1;
     /* A tied model may carry its head all the same; then the head counts. */
     if (f->tied && !lm_tensors_find(l->t, "lm_head.weight")) {
         m->head.parts = 1;
@@ -227,30 +240,16 @@ lm_model *lm_model_open(const char *dir, const lm_options *o, char *err, size_t 
     return 0;
 }
 
-static void free_group(linear_group *g, const void *shared)
-{
-    for (int i = 0; i < g->parts; i++) {
-        if (g->part[i].w != shared) lm_free(g->part[i].w);
-        lm_free(g->part[i].scale);
-        lm_free(g->part[i].bias);
-    }
-}
-
 void lm_model_close(lm_model *m)
 {
     if (!m) return;
-    for (int64_t i = 0; m->layers && i < m->config.layers; i++) {
-        layer *y = &m->layers[i];
-        lm_free(y->attn_norm);
-        lm_free(y->ffn_norm);
-        free_group(&y->qkv, 0);
-        free_group(&y->o, 0);
-        free_group(&y->gate_up, 0);
-        free_group(&y->down, 0);
+    while (m->blocks) {
+        weight_block *next = m->blocks->next;
+        lm_free(m->blocks);
+        m->blocks = next;
     }
-    free_group(&m->head, m->embedding);
     free(m->layers);
-    void *const owned[] = { m->final_norm, m->embedding, m->rope_table, m->residual, m->delta, m->x_scale, m->x8, m->x, m->qkv,
+    void *const owned[] = { m->rope_table, m->residual, m->delta, m->x_scale, m->x8, m->x, m->qkv,
                             m->attn, m->gate_up, m->act, m->pos, m->len, m->on.scratch };
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) lm_free(owned[i]);
     lm_config_free(&m->config);

@@ -26,10 +26,17 @@ typedef struct {
     linear_group qkv, o, gate_up, down;
 } layer;
 
+/* A stretch of memory that holds weights, itself at its beginning. */
+typedef struct weight_block {
+    struct weight_block *next;
+    int64_t bytes, used;
+} weight_block;
+
 struct lm_model {
     lm_config config;
     lm_options options;
     oct_on on;
+    weight_block *blocks;
     layer *layers;
     float *final_norm;
     uint16_t *embedding; /* bf16 [vocab][hidden] */
