@@ -36,16 +36,19 @@ int cmd_info(int argc, char **argv)
     printf("octavo    %s\nmachine   %s, %ld CPUs\nfeatures ", oct_version(), name, sysconf(_SC_NPROCESSORS_ONLN));
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
         if (cpu & features[i].bit) printf(" %s;", features[i].name);
-    int rows[2] = { 0, 0 };
+    int rows[3] = { 0, 0, 0 };
     for (int32_t i = 0; i < oct_kernel_count(); i++) {
         oct_kernel_info_t k;
         oct_kernel_info(i, &k);
-        rows[!strcmp(k.backend, "avx2")]++;
+        rows[!strcmp(k.backend, "avx512") ? 2 : !strcmp(k.backend, "avx2")]++;
     }
+    const uint32_t avx512 = OCT_CPU_AVX2 | OCT_CPU_AVX512_BF16 | OCT_CPU_AVX512_VBMI;
     printf("\n\nbackend   kernels  here  needs\n");
+    printf("avx512    %7d  %-4s  AVX-512 with VBMI and BF16: AMD Zen 4, Intel Sapphire Rapids or later\n", rows[2],
+           (cpu & avx512) == avx512 && rows[2] ? "yes" : "no");
     printf("avx2      %7d  %-4s  an x86-64 CPU with AVX2, FMA and F16C\n", rows[1], cpu & OCT_CPU_AVX2 && rows[1] ? "yes" : "no");
     printf("ref       %7d  yes   nothing; the numeric specification, slow\n", rows[0]);
-    printf("\nAVX-512, AMX, sm90 (NVIDIA Hopper) and gfx942 (AMD MI300X) have no kernels in this version.\n");
+    printf("\nAMX, sm90 (NVIDIA Hopper) and gfx942 (AMD MI300X) have no kernels in this version.\n");
     return CLI_OK;
 }
 

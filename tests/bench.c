@@ -85,6 +85,11 @@ static void fma_part(void *p, int64_t i)
     (void)p; (void)i;
     sink += ck_fma_once(FMA_N);
 }
+static void pairs_part(void *p, int64_t i)
+{
+    (void)p; (void)i;
+    sink += ck_pairs_once(FMA_N);
+}
 static double time_read(ck_bench *b, const oct_on *on)
 {
     enum { SPAN = 8 << 20 };
@@ -95,17 +100,21 @@ static double time_read(ck_bench *b, const oct_on *on)
     oct_parallel(on, parts, read_part, &j);
     return (double)SPAN * parts / (now() - t);
 }
-static double time_fma(ck_bench *b, const oct_on *on)
+static double time_sums(ck_bench *b, const oct_on *on, oct_body *part, double flops)
 {
     const double t = now();
-    oct_parallel(on, b->o->threads, fma_part, 0);
-    return 224.0 * FMA_N * b->o->threads / (now() - t);
+    oct_parallel(on, b->o->threads, part, 0);
+    return flops * FMA_N * b->o->threads / (now() - t);
 }
+
+/* What arithmetic is held against: f32 FMA of AVX2, or, for a row that has it, products of bf16 pairs. */
+enum { FMA, PAIRS, SUMS };
+static int sums_of(const oct_row *r) { return r->needs & OCT_CPU_AVX512_BF16 ? PAIRS : FMA; }
 
 void ck_time(ck_bench *b, const char *shape, double bytes, double flops, int n, void *const *args)
 {
     const oct_row *rows[MAX_ROWS];
-    double *t[MAX_ROWS], read = 0, fma = 0;
+    double *t[MAX_ROWS], read = 0, sums[SUMS] = { 0, 0 };
     int count = 0, turn = 0, rounds = 0;
     const oct_on on = { .threads = b->o->threads };
     any_args full;
@@ -141,9 +150,9 @@ void ck_time(ck_bench *b, const char *shape, double bytes, double flops, int n, 
     }
     const double end = now() + b->o->seconds;
     for (; rounds < MAX_ROUNDS && (now() < end || rounds < 5); rounds++) {
-        const double r = time_read(b, &on), f = time_fma(b, &on);
-        if (r > read) read = r;
-        if (f > fma) fma = f;
+        read = fmax(read, time_read(b, &on));
+        sums[FMA] = fmax(sums[FMA], time_sums(b, &on, fma_part, 224));
+        if (oct_cpu_features() & OCT_CPU_AVX512_BF16) sums[PAIRS] = fmax(sums[PAIRS], time_sums(b, &on, pairs_part, 896));
         for (int i = 0; i < count; i++) {
             const double t0 = now();
             for (int j = 0; j < inner[i]; j++) oct_op_run_row(b->op->op, rows[i], args[turn++ % n], &full, 0);
@@ -156,15 +165,15 @@ void ck_time(ck_bench *b, const char *shape, double bytes, double flops, int n, 
         if (!strcmp(rows[i]->backend, "ref")) ref = t[i][0];
     }
     for (int i = 0; i < count; i++) {
-        const double best = t[i][0], med = t[i][rounds / 2], floor_s = bytes / read > flops / fma ? bytes / read : flops / fma;
-        const char *bound = bytes / read > flops / fma ? "read" : "fma";
+        const double best = t[i][0], med = t[i][rounds / 2], peak = sums[sums_of(rows[i])], floor_s = fmax(bytes / read, flops / peak);
+        const char *bound = bytes / read > flops / peak ? "read" : sums_of(rows[i]) == PAIRS ? "pairs" : "fma";
         char vs[24] = "";
         if (ref > 0) snprintf(vs, sizeof vs, "%.1fx ref", ref / best);
-        printf("%-26s %-30s %10.1f us  median %10.1f  %7.2f GB/s %7.2f GF/s  %5.1f %% of %-4s  %s\n", rows[i]->name, shape,
+        printf("%-26s %-30s %10.1f us  median %10.1f  %7.2f GB/s %7.2f GF/s  %5.1f %% of %-5s  %s\n", rows[i]->name, shape,
                best * 1e6, med * 1e6, bytes / best * 1e-9, flops / best * 1e-9, 100 * floor_s / best, bound, vs);
         if (b->csv)
             fprintf(b->csv, "%s,%s,%d,%.3f,%.3f,%.4f,%.4f,%s,%.4f,%.4f,%.4f,%.3f\n", rows[i]->name, shape, b->o->threads, best * 1e6,
-                    med * 1e6, bytes / best * 1e-9, flops / best * 1e-9, bound, read * 1e-9, fma * 1e-9, floor_s / best,
+                    med * 1e6, bytes / best * 1e-9, flops / best * 1e-9, bound, read * 1e-9, peak * 1e-9, floor_s / best,
                     ref > 0 ? ref / best : 0);
         if (b->svg && strcmp(rows[i]->backend, "ref")) ck_svg_bar(b->svg, rows[i]->name, shape, floor_s / best, bound);
         free(t[i]);
@@ -188,7 +197,7 @@ int ck_bench_all(const ck_options *o)
     b.big = big;
     if (o->csv && !(b.csv = fopen(o->csv, "w"))) { perror(o->csv); return 1; }
     if (o->svg && !(b.svg = ck_svg_open(o->svg))) { perror(o->svg); return 1; }
-    if (b.csv) fprintf(b.csv, "kernel,shape,threads,best_us,median_us,gb_s,gflop_s,limit,read_gb_s,fma_gflop_s,of_limit,times_ref\n");
+    if (b.csv) fprintf(b.csv, "kernel,shape,threads,best_us,median_us,gb_s,gflop_s,limit,read_gb_s,peak_gflop_s,of_limit,times_ref\n");
     printf("%d thread%s; best of interleaved rounds; limits measured in the same rounds\n", o->threads, o->threads > 1 ? "s" : "");
 #define O(name, args) { b.op = &ck_##name; if (b.op->bench && wanted(b.op, o->filter)) b.op->bench(&b); while (b.mem_count) { b.mem_count--; munmap(b.mem[b.mem_count].p, b.mem[b.mem_count].n); } }
 #include "ops.def"

@@ -103,4 +103,5 @@ int ck_bench_all(const ck_options *o);
 /* Limits of the machine, one thread: limit_avx2.c. */
 double ck_read_once(const void *p, int64_t bytes);      /* reads it all in four streams; the result means nothing */
 double ck_fma_once(int64_t iterations);                 /* 14 FMAs of 8 floats an iteration: 224 flops */
+double ck_pairs_once(int64_t iterations);               /* 14 VDPBF16PS of 32 products an iteration: 896 flops */
 #endif
