@@ -14,12 +14,13 @@ if out=$("$root/tools/check_arrows.sh" "$root"); then pass; else fail "the tree 
 for top in include src llama cli tests bindings examples python; do
     [ -d "$root/$top" ] && cp -r "$root/$top" "$copy/"
 done
-mkdir -p "$copy"/src/{alpha,beta,isa/avx2,isa/sm90} "$copy"/{bindings/torch,examples,llama,cli}
+mkdir -p "$copy"/src/{alpha,beta,isa/avx2,isa/avx512,isa/sm90} "$copy"/{bindings/torch,examples,llama,cli}
 cd "$copy" || exit 2
 # Two small ops and a second backend, so that every arrow has both ends, whatever ops the tree has.
 for op in alpha beta; do
     echo '#include "octavo.h"' | tee src/$op/$op.c src/$op/${op}_ref.c src/$op/${op}_avx2.c src/$op/${op}_dot_sm90.cu >src/$op/$op.h
     cp src/$op/$op.h src/$op/${op}_avx2.h
+    cp src/$op/$op.h src/$op/${op}_avx512.c
 done
 touch src/isa/sm90/tile.h src/isa/avx2/own.h examples/a.c bindings/torch/b.c llama/plain.h cli/plain.h
 
@@ -58,6 +59,8 @@ plant src/alpha/alpha.h       '#include "isa/avx2/num.h"'          "an entry fil
 plant src/alpha/alpha_ref.c   '#include "isa/avx2/num.h"'          "ref -> isa/avx2/num.h"
 plant src/alpha/alpha_ref.c   '#include "beta/beta_ref.c"'         "op alpha -> src/beta/beta_ref.c"
 plant src/alpha/alpha_avx2.c  '#include "isa/sm90/tile.h"'         "avx2 -> isa/sm90/tile.h"
+plant src/alpha/alpha_avx2.c  '#include "isa/avx512/tile.h"'       "avx2 -> isa/avx512/tile.h"
+plant src/isa/avx2/num.h      '#include "isa/avx512/tile.h"'       "isa/avx2 -> isa/avx512/tile.h"
 plant src/alpha/alpha_avx2.c  '#include "beta/beta_avx2.h"'        "op alpha -> src/beta/beta_avx2.h"
 plant src/alpha/alpha_avx2.c  '#include "tests/check.h"'           "op alpha -> tests/check.h"
 plant src/alpha/alpha_avx2.c  '#include <cblas.h>'                 "only libc"
@@ -79,6 +82,8 @@ plant bindings/torch/b.c      '#include "core/kernel.h"'           "bindings -> 
 allow src/alpha/alpha.c       '#include "alpha.h"'
 allow src/alpha/alpha_avx2.c  '#include "alpha_avx2.h"'
 allow src/alpha/alpha_avx2.c  '#include "isa/avx2/own.h"'
+allow src/isa/avx512/tile.h   '#include "isa/avx2/own.h"'
+allow src/alpha/alpha_avx512.c '#include "alpha_avx2.h"'
 allow src/isa/avx2/own.h      '#include "core/num/f8.h"'
 allow cli/plain.h             '#include "tests/check.h"'
 allow llama/plain.h           '#include <cjson/cJSON.h>'

@@ -9,6 +9,7 @@
 #   cli                               octavo.h, tests/check.h, llama, cli
 #   tests                             octavo.h, core, the two .def, llama, tests
 #   bindings, examples, python        octavo.h, their own folder
+# A backend counts as the ones that it builds on, too: avx512 takes headers of avx2.
 # The library (src) moreover takes nothing from outside but libc and the compiler's intrinsics.
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 2
@@ -21,6 +22,10 @@ backend_of() { # file name -> $backend: ref, one of $backends, or nothing
     backend=${1##*/} backend=${backend%%.*}
     case $backend in *_*) backend=${backend##*_} ;; *) backend= ;; esac
     case " ref $backends " in *" $backend "*) ;; *) backend= ;; esac
+}
+
+allows() { # may files of backend $1 include headers of backend $2?
+    [[ $1 == "$2" || "$1 $2" == "avx512 avx2" ]]
 }
 
 # Where a quoted name leads: beside the file, or below one of the include paths.
@@ -39,7 +44,7 @@ resolve() {
 refuse() { echo "$file:$line: $1"; bad=$((bad + 1)); }
 
 check_library() { # the file lies in src/
-    local own_dir=${file%/*} own=${file#src/} mine
+    local own_dir=${file%/*} own=${file#src/} mine theirs
     own=${own%%/*}
     if [ "$own_dir" = src ]; then refuse "${own} -> $to: the tables include nothing"; return; fi
     [[ $to == include/octavo.h || $to == src/core/* ]] && return
@@ -49,17 +54,19 @@ check_library() { # the file lies in src/
     fi
     if [ "$own" = isa ]; then
         mine=${own_dir#src/isa/} mine=${mine%%/*}
-        [[ $to == src/isa/$mine/* ]] || refuse "isa/$mine -> ${to#src/}: isa uses octavo.h, core and its own backend"
+        theirs=${to#src/isa/} theirs=${theirs%%/*}
+        [[ $to == src/isa/* ]] && allows "$mine" "$theirs" || refuse "isa/$mine -> ${to#src/}: isa uses octavo.h, core and its own backend"
         return
     fi
     backend_of "$file"; mine=$backend
     case $to in
     src/isa/*)
-        [[ -n $mine && $mine != ref && $to == src/isa/$mine/* ]] ||
+        theirs=${to#src/isa/} theirs=${theirs%%/*}
+        [[ -n $mine && $mine != ref ]] && allows "$mine" "$theirs" ||
             refuse "${mine:-an entry file} -> ${to#src/}: isa/<backend> is for kernels of that backend" ;;
     "$own_dir"/*)
         backend_of "$to"
-        [[ -z $backend || $backend == "$mine" ]] || refuse "${mine:-an entry file} -> ${to#src/}: a file of another backend" ;;
+        [[ -z $backend ]] || allows "$mine" "$backend" || refuse "${mine:-an entry file} -> ${to#src/}: a file of another backend" ;;
     *)  refuse "op $own -> $to: an op uses octavo.h, core, its own folder and isa/<its backend>" ;;
     esac
 }
