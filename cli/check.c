@@ -11,7 +11,7 @@ typedef struct {
     model_bench model;
 } options;
 
-enum { SEED = 256, EXTRA, QUICK, SECONDS, CSV, SVG, PROMPT, GENERATE, KV, ACT };
+enum { SEED = 256, EXTRA, QUICK, BACKEND, EXACT, SHAPE, SECONDS, CSV, SVG, PROMPT, GENERATE, KV, ACT };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -21,6 +21,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case SEED: o->ck.seed = (uint64_t)cli_number(state, "seed", arg, 1, INT64_MAX); return 0;
     case EXTRA: o->ck.extra = (int)cli_number(state, "extra", arg, 0, 100000); return 0;
     case QUICK: o->ck.quick = 1; return 0;
+    case BACKEND: o->ck.backend = arg; return 0;
+    case EXACT: o->ck.exact = 1; return 0;
+    case SHAPE: o->ck.shape = arg; return 0;
     case 't': o->ck.threads = o->model.threads = (int)cli_number(state, "threads", arg, 1, 1024); return 0;
     case SECONDS: o->ck.seconds = o->model.seconds = cli_real(state, "seconds", arg, 0.01, 3600); return 0;
     case CSV: o->ck.csv = arg; return 0;
@@ -40,6 +43,8 @@ static const struct argp_option check_options[] = {
     { "seed", SEED, "N", 0, "Seed of the cases (default: the clock; it is printed)", 0 },
     { "extra", EXTRA, "N", 0, "Random cases beyond those in which every pair of choices meets (default 50)", 0 },
     { "quick", QUICK, 0, 0, "Leave large shapes out", 0 },
+    { "backend", BACKEND, "NAME", 0, "Only kernels of this backend: ref, avx2, sm90", 0 },
+    { "exact", EXACT, 0, 0, "GPU: an allocation a buffer, so that compute-sanitizer sees where it ends", 0 },
     { 0 } };
 static const struct argp check_parser = { check_options, parse, 0,
     "Run every kernel that this machine can run against its reference, on hostile inputs.\v"
@@ -56,6 +61,8 @@ int cmd_check(int argc, char **argv)
 static const struct argp_option bench_options[] = {
     { "filter", 'f', "TEXT", 0, "Only kernels whose name contains TEXT", 0 },
     { "threads", 't', "N", 0, "Threads (default 1)", 0 },
+    { "backend", BACKEND, "NAME", 0, "Only kernels of this backend; sm90: on the GPU, with shapes of its own", 0 },
+    { "shape", SHAPE, "TEXT", 0, "Only shapes whose description contains TEXT", 0 },
     { "seconds", SECONDS, "S", 0, "Seconds a shape (default 1)", 0 },
     { "csv", CSV, "FILE", 0, "Write the figures to FILE", 0 },
     { "svg", SVG, "FILE", 0, "Draw a bar a kernel, as its share of the machine's limit", 0 },
@@ -67,7 +74,7 @@ static const struct argp_option bench_options[] = {
     { 0 } };
 static const struct argp bench_parser = { bench_options, parse, 0,
     "Time every kernel beside the limits of this machine: reading memory, f32 FMA. Rounds are interleaved; the best "
-    "counts. A kernel that fails its check is not timed.\v"
+    "counts. On a GPU: the median of replayed graphs over rotating buffers. A kernel that fails its check is not timed.\v"
     "Example, as a picture:\n  octavo bench --filter gemm --svg gemm.svg\n"
     "Example, a whole model:\n  octavo bench --model SmolLM2-135M-Instruct-FP8 --threads 2\n", 0, 0, 0 };
 

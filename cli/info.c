@@ -36,19 +36,41 @@ int cmd_info(int argc, char **argv)
     printf("octavo    %s\nmachine   %s, %ld CPUs\nfeatures ", oct_version(), name, sysconf(_SC_NPROCESSORS_ONLN));
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
         if (cpu & features[i].bit) printf(" %s;", features[i].name);
-    int rows[3] = { 0, 0, 0 };
+    int ref = 0, avx2 = 0, avx512 = 0, sm90 = 0;
     for (int32_t i = 0; i < oct_kernel_count(); i++) {
         oct_kernel_info_t k;
         oct_kernel_info(i, &k);
-        rows[!strcmp(k.backend, "avx512") ? 2 : !strcmp(k.backend, "avx2")]++;
+        ref += !strcmp(k.backend, "ref");
+        avx2 += !strcmp(k.backend, "avx2");
+        avx512 += !strcmp(k.backend, "avx512");
+        sm90 += !strcmp(k.backend, "sm90");
     }
-    const uint32_t avx512 = OCT_CPU_AVX2 | OCT_CPU_AVX512_BF16 | OCT_CPU_AVX512_VBMI;
-    printf("\n\nbackend   kernels  here  needs\n");
-    printf("avx512    %7d  %-4s  AVX-512 with VBMI and BF16: AMD Zen 4, Intel Sapphire Rapids or later\n", rows[2],
-           (cpu & avx512) == avx512 && rows[2] ? "yes" : "no");
-    printf("avx2      %7d  %-4s  an x86-64 CPU with AVX2, FMA and F16C\n", rows[1], cpu & OCT_CPU_AVX2 && rows[1] ? "yes" : "no");
-    printf("ref       %7d  yes   nothing; the numeric specification, slow\n", rows[0]);
-    printf("\nAMX, sm90 (NVIDIA Hopper) and gfx942 (AMD MI300X) have no kernels in this version.\n");
+    oct_cuda_info_t gpu;
+    const oct_status found = oct_cuda_info(0, &gpu);
+    if (found == OCT_OK)
+        printf("
+GPU       %s, %d multiprocessors, compute capability %d.%d, %.0f GB, CUDA driver %d.%d", gpu.name, gpu.sms, gpu.major,
+               gpu.minor, (double)gpu.memory * 1e-9, gpu.driver / 1000, gpu.driver % 1000 / 10);
+    else printf("
+GPU       %s", oct_error_text());
+    const uint32_t zen4 = OCT_CPU_AVX2 | OCT_CPU_AVX512_BF16 | OCT_CPU_AVX512_VBMI;
+    printf("
+
+backend   kernels  here  needs
+");
+    printf("sm90      %7d  %-4s  %s
+", sm90, found == OCT_OK && gpu.runs_here ? "yes" : "no",
+           gpu.built_in ? "an NVIDIA Hopper GPU and its driver" : "a build with nvcc, which this is not, and an NVIDIA Hopper GPU");
+    printf("avx512    %7d  %-4s  AVX-512 with VBMI and BF16: AMD Zen 4, Intel Sapphire Rapids or later
+", avx512,
+           (cpu & zen4) == zen4 && avx512 ? "yes" : "no");
+    printf("avx2      %7d  %-4s  an x86-64 CPU with AVX2, FMA and F16C
+", avx2, cpu & OCT_CPU_AVX2 && avx2 ? "yes" : "no");
+    printf("ref       %7d  yes   nothing; the numeric specification, slow
+", ref);
+    printf("
+AMX and gfx942 (AMD MI300X) have no kernels in this version.
+");
     return CLI_OK;
 }
 

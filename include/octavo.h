@@ -52,7 +52,7 @@ typedef int32_t oct_status;
 #define OCT_E_ALIGN       (-4) /* a pointer is not aligned to its element */
 #define OCT_E_UNSUPPORTED (-5) /* a valid request that this version, or this machine, cannot serve */
 #define OCT_E_DEVICE      (-6) /* the device refused */
-#define OCT_E_SCRATCH     (-7) /* on.scratch is missing or too small: see oct_<op>_scratch */
+#define OCT_E_SCRATCH     (-7) /* on.scratch (or, on a GPU, on.sync) is missing or too small: see oct_<op>_scratch */
 #define OCT_E_VALUE       (-8) /* a constant, flag or number is outside what the op lists */
 
 OCT_API const char *oct_status_str(oct_status s); /* a few words; never NULL */
@@ -96,13 +96,36 @@ typedef struct oct_on {
     oct_parallel_for_fn *parallel_for; /* CPU: the host's own thread pool; NULL: OpenMP, or serial if built without */
     void *ctx;                         /* first argument of parallel_for */
     int32_t threads;                   /* CPU: at most this many (OpenMP); 0: its default; 1: the calling thread */
-    int32_t reserved0;
+    int32_t flags;                     /* OCT_ON_ */
     void *scratch;                     /* memory on the same device, aligned to 64 bytes on a CPU, 256 on a GPU */
     int64_t scratch_bytes;
-    void *sync;                        /* GPU rows that keep counters: zeroed once, left zero, one a stream */
+    void *sync;                        /* GPU: OCT_SYNC_BYTES for counters, zeroed once by the caller, left zero by
+                                          every op, one a stream (ops on one stream share it) */
     int64_t sync_bytes;
     int64_t reserved[4];
 } oct_on;
+
+/* GPU: the op may begin while the op before it on the stream ends (programmatic dependent launch; the CPU ignores it).
+ * It waits for that op before it touches what an op may write, weights excepted: the caller vouches that the weights of
+ * the call (w, w_scale and bias of gemm, weight of norm_quant, table of rope_kv) are not written by work that is still in
+ * flight. In a chain of octavo's ops this hides the start of each kernel, and the first weights are already there. */
+#define OCT_ON_CHAIN 1
+#define OCT_SYNC_BYTES 65536
+
+static inline oct_on oct_cpu(void)
+{
+    const oct_on on = { OCT_CPU, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0, 0, 0, 0 } };
+    return on;
+}
+/* A device and a stream of its primary context (the context of the CUDA runtime and of torch); NULL: its default stream.
+ * Every pointer of the call, constants such as scale_ub included, is then memory that the device can read. The op is
+ * queued and the call returns; faults of the kernel show at a later call, as with any CUDA program. Ops capture into CUDA
+ * graphs: pointers freeze there. The calling thread's current context is left as found. */
+static inline oct_on oct_cuda(int32_t device, void *stream)
+{
+    const oct_on on = { OCT_CUDA, device, stream, 0, 0, 0, 0, 0, 0, 0, 0, { 0, 0, 0, 0 } };
+    return on;
+}
 
 /* ---- The machine and the table of kernels ---------------------------------------------------------------------- */
 
@@ -113,13 +136,30 @@ typedef struct oct_on {
 #define OCT_CPU_AVX512_VBMI 8u
 #define OCT_CPU_AMX_BF16   16u
 
+/* What a CUDA device has, in the same masks: compute capability 9.0, Hopper. */
+#define OCT_CUDA_SM90  (1u << 16)
+
 OCT_API uint32_t oct_cpu_features(void);     /* what this machine has, less what is masked */
 OCT_API void oct_cpu_mask(uint32_t allowed); /* later calls see only these; ~0u: all again (for tests and benchmarks) */
 
+typedef struct oct_cuda_info_t {
+    char name[96];                           /* "NVIDIA H200" */
+    int32_t built_in;                        /* 1: this build has kernels for CUDA devices */
+    int32_t runs_here;                       /* 1: they run on this device */
+    int32_t driver;                          /* 13000: the driver is one of CUDA 13.0 */
+    int32_t major, minor, sms;               /* compute capability, multiprocessors */
+    int64_t memory, l2_bytes;
+    int64_t reserved[4];
+} oct_cuda_info_t;
+/* OCT_E_DEVICE, and why in oct_error_text(), without such a device or a driver; built_in is set all the same. */
+OCT_API oct_status oct_cuda_info(int32_t device, oct_cuda_info_t *info);
+/* Loads every kernel of the device, which the first call of an op does otherwise for its own. */
+OCT_API oct_status oct_cuda_warm(int32_t device);
+
 typedef struct oct_kernel_info_t {
     const char *op, *name, *backend;         /* "gemm", "oct_gemm_dot_avx2", "avx2" */
-    const char *needs;                       /* "avx2"; "" when it runs anywhere */
-    int32_t runs_here;                       /* 1: this machine has what it needs (masks count) */
+    const char *needs;                       /* "avx2", "sm90"; "" when it runs anywhere */
+    int32_t runs_here;                       /* 1: this machine (for GPU kernels: its device 0) has what it needs */
     int32_t reserved;
 } oct_kernel_info_t;
 OCT_API int32_t oct_kernel_count(void);

@@ -1,7 +1,7 @@
 /* bench.c - times every row on its op's shapes, interleaved round by round with the limits of the machine. */
 #define _GNU_SOURCE
-#include "check_case.h"
-#include "bench_svg.h"
+#include "bench_case.h"
+#include "check_cuda.h"
 #include "core/core.h"
 #include "core/num/bf16.h"
 #include "core/num/f8.h"
@@ -13,18 +13,6 @@
 
 enum { MAX_ROUNDS = 400, MAX_ROWS = 8, READ_BYTES = 96 << 20, FMA_N = 200000 };
 
-struct ck_bench {
-    const ck_op *op;
-    const ck_options *o;
-    struct { void *p; size_t n; } mem[256];
-    int mem_count;
-    uint64_t rng;
-    const char *big; /* what the read limit reads */
-    int64_t at;
-    FILE *csv;
-    ck_svg *svg;
-};
-
 static double now(void)
 {
     struct timespec t;
@@ -35,12 +23,13 @@ static double now(void)
 void *ck_bench_mem(ck_bench *b, int64_t bytes)
 {
     const size_t n = (size_t)(bytes ? bytes : 1);
-    void *p = mmap(0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED || b->mem_count == 256) {
+    const int room = (int)(sizeof b->mem / sizeof *b->mem);
+    void *p = b->gpu ? ck_gpu_bench_mem(bytes) : mmap(0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED || b->mem_count == room) {
         fprintf(stderr, "bench: no memory for %lld bytes\n", (long long)bytes);
         exit(1);
     }
-    memset(p, 1, n);
+    if (!b->gpu) memset(p, 1, n);
     b->mem[b->mem_count].p = p;
     b->mem[b->mem_count++].n = n;
     return p;
@@ -48,6 +37,10 @@ void *ck_bench_mem(ck_bench *b, int64_t bytes)
 
 void ck_bench_fill(ck_bench *b, void *p, int32_t dtype, int64_t n, float scale)
 {
+    if (b->gpu) {
+        ck_gpu_bench_fill(b, p, dtype, n, scale);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         float x = 0; /* near normal: the sum of four uniforms */
         b->rng ^= b->rng << 13; b->rng ^= b->rng >> 7; b->rng ^= b->rng << 17;
@@ -58,13 +51,6 @@ void ck_bench_fill(ck_bench *b, void *p, int32_t dtype, int64_t n, float scale)
         else ((uint8_t *)p)[i] = oct_f8e4m3fn_from_f32(x * 100);
     }
 }
-
-typedef union any_args {
-    int64_t size;
-#define O(op, args) args op##_;
-#include "ops.def"
-#undef O
-} any_args;
 
 static int by_value(const void *a, const void *b)
 {
@@ -113,11 +99,16 @@ static int sums_of(const oct_row *r) { return r->needs & OCT_CPU_AVX512_BF16 ? P
 
 void ck_time(ck_bench *b, const char *shape, double bytes, double flops, int n, void *const *args)
 {
+    if (b->o->shape && !strstr(shape, b->o->shape)) return;
+    if (b->gpu) {
+        ck_gpu_time(b, shape, bytes, flops, n, args);
+        return;
+    }
     const oct_row *rows[MAX_ROWS];
     double *t[MAX_ROWS], read = 0, sums[SUMS] = { 0, 0 };
     int count = 0, turn = 0, rounds = 0;
     const oct_on on = { .threads = b->o->threads };
-    any_args full;
+    ck_args full;
     for (int i = 0; i < n; i++) {
         oct_on *p = (oct_on *)((char *)args[i] + b->op->op->on_offset);
         *p = on;
@@ -127,7 +118,8 @@ void ck_time(ck_bench *b, const char *shape, double bytes, double flops, int n, 
         int64_t scratch;
         const oct_row *r = &oct_rows[i];
         if (r->op != b->op->op->op || (b->o->filter && !strstr(r->name, b->o->filter))) continue;
-        if ((r->needs & oct_cpu_features()) != r->needs) continue;
+        if (oct_row_device(r) != OCT_CPU || (r->needs & oct_cpu_features()) != r->needs) continue;
+        if (b->o->backend && strcmp(r->backend, b->o->backend)) continue;
         if (oct_op_run_row(b->op->op, r, args[0], &full, &scratch) != OCT_OK) continue;
         if (!strcmp(r->backend, "ref") && bytes + flops > 4e7) continue; /* scalar double: seconds a call */
         most = oct_max(most, scratch);
@@ -180,26 +172,57 @@ void ck_time(ck_bench *b, const char *shape, double bytes, double flops, int n, 
     }
 }
 
-/* A row of the op is wanted. */
-static int wanted(const ck_op *op, const char *filter)
+void ck_bench_drop(ck_bench *b)
 {
-    for (int i = 0; i < oct_row_count; i++)
-        if (oct_rows[i].op == op->op->op && (!filter || strstr(oct_rows[i].name, filter))) return 1;
+    while (b->mem_count) {
+        b->mem_count--;
+        if (b->gpu) ck_gpu_bench_free(b->mem[b->mem_count].p);
+        else munmap(b->mem[b->mem_count].p, b->mem[b->mem_count].n);
+    }
+}
+
+int ck_bench_gpu(const ck_bench *b) { return b->gpu; }
+
+int ck_bench_sets(const ck_bench *b, double bytes)
+{
+    if (!b->gpu) return 6;
+    const double n = 200e6 / bytes + 1; /* three L2 caches and more */
+    return n > CK_BENCH_SETS ? CK_BENCH_SETS : n < 2 ? 2 : (int)n;
+}
+
+/* A row of the op is wanted, and is for the machine that is timed. */
+static int wanted(const ck_bench *b)
+{
+    for (int i = 0; i < oct_row_count; i++) {
+        const oct_row *r = &oct_rows[i];
+        if (r->op == b->op->op->op && oct_row_device(r) == (b->gpu ? OCT_CUDA : OCT_CPU) &&
+            (!b->o->filter || strstr(r->name, b->o->filter)))
+            return 1;
+    }
     return 0;
 }
 
 int ck_bench_all(const ck_options *o)
 {
     ck_bench b = { .o = o, .rng = 88172645463325252ULL };
+    if (o->backend && !strcmp(o->backend, "sm90")) {
+        if (!ck_gpu_open()) {
+            printf("bench: %s\n", oct_error_text());
+            return 1;
+        }
+        b.gpu = 1;
+    }
     char *big = mmap(0, READ_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (big == MAP_FAILED) return 1;
     memset(big, 1, READ_BYTES);
     b.big = big;
     if (o->csv && !(b.csv = fopen(o->csv, "w"))) { perror(o->csv); return 1; }
     if (o->svg && !(b.svg = ck_svg_open(o->svg))) { perror(o->svg); return 1; }
-    if (b.csv) fprintf(b.csv, "kernel,shape,threads,best_us,median_us,gb_s,gflop_s,limit,read_gb_s,peak_gflop_s,of_limit,times_ref\n");
-    printf("%d thread%s; best of interleaved rounds; limits measured in the same rounds\n", o->threads, o->threads > 1 ? "s" : "");
-#define O(name, args) { b.op = &ck_##name; if (b.op->bench && wanted(b.op, o->filter)) b.op->bench(&b); while (b.mem_count) { b.mem_count--; munmap(b.mem[b.mem_count].p, b.mem[b.mem_count].n); } }
+    if (b.csv && b.gpu) fprintf(b.csv, "kernel,shape,launch,median_us,best_us,worst_us,gb_s,gflop_s,copy_gb_s,of_limit\n");
+    else if (b.csv) fprintf(b.csv, "kernel,shape,threads,best_us,median_us,gb_s,gflop_s,limit,read_gb_s,peak_gflop_s,of_limit,times_ref\n");
+    if (b.gpu) printf("%s; median of %s replays of a graph of rotating buffers\n", oct_cuda_open(0)->name, "interleaved");
+    else printf("%d thread%s; best of interleaved rounds; limits measured in the same rounds\n", o->threads, o->threads > 1 ? "s" : "");
+#define O(name, args) { b.op = &ck_##name; if (b.op->bench && wanted(&b)) b.op->bench(&b); ck_bench_drop(&b); }
 #include "ops.def"
 #undef O
     munmap(big, READ_BYTES);

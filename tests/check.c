@@ -1,6 +1,7 @@
 /* check.c - walks every row of kernels.def through its op's cases. */
 #define _GNU_SOURCE
 #include "check_case.h"
+#include "check_cuda.h"
 #include "pairwise.h"
 #include <signal.h>
 #include <stdarg.h>
@@ -63,8 +64,13 @@ typedef union any_args {
 
 int ck_fits(ck_case *c, const void *args)
 {
-    any_args full;
+    any_args full, on_device;
     int64_t scratch;
+    if (oct_row_device(c->row) == OCT_CUDA) {
+        memcpy(&on_device, args, (size_t)c->op->op->args_size);
+        *(oct_on *)(void *)((char *)&on_device + c->op->op->on_offset) = oct_cuda(0, 0);
+        args = &on_device;
+    }
     const oct_status s = oct_op_run_row(c->op->op, c->row, args, &full, &scratch);
     if (s == OCT_OK) return c->fits = 1;
     if (s != OCT_E_UNSUPPORTED) ck_fail(c, "the args of the case are refused: %s", oct_error_text());
@@ -77,6 +83,12 @@ int ck_run(ck_case *c, const oct_row *row, void *args)
     int64_t scratch = 0;
     oct_on *on = (oct_on *)((char *)args + c->op->op->on_offset);
     oct_status s;
+    if (oct_row_device(row) == OCT_CUDA) {
+        any_args moved;
+        s = ck_gpu_run(c, row, args, &moved, &full, c->op->op->args_size);
+        if (s != OCT_OK) ck_fail(c, "%s returned %s: %s", row->name, oct_status_str(s), oct_error_text());
+        return s == OCT_OK && !c->failed;
+    }
     *on = (oct_on){ .threads = c->threads ? 0 : 1, .parallel_for = c->threads ? ck_pool : 0 };
     if ((s = oct_op_run_row(c->op->op, row, args, &full, &scratch)) == OCT_OK) {
         on->scratch = scratch ? ck_scratch(c, scratch) : 0;
@@ -150,6 +162,7 @@ int ck_check_all(const ck_options *o)
     int passed = 0, failed = 0, skipped = 0;
     const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
     for (int i = 0; i < 4; i++) signal(faults[i], on_fault);
+    ck_gpu_exact(o->exact);
     setvbuf(stdout, 0, _IOLBF, 0);
     printf("check: seed %llu\n", (unsigned long long)seed);
     for (int i = 0; i < oct_row_count; i++) {
@@ -158,8 +171,9 @@ int ck_check_all(const ck_options *o)
         for (int j = 0; j < oct_row_count; j++)
             if (oct_rows[j].op == row->op) ref = &oct_rows[j]; /* the last */
         if (o->filter && !strstr(row->name, o->filter)) continue;
-        if ((row->needs & oct_cpu_features()) != row->needs) {
-            printf("%-32s SKIP this CPU lacks it\n", row->name);
+        if (o->backend && strcmp(o->backend, row->backend)) continue;
+        if ((row->needs & oct_features_of(oct_row_device(row), 0)) != row->needs) {
+            printf("%-32s SKIP %s\n", row->name, oct_row_device(row) == OCT_CPU ? "this CPU lacks it" : oct_error_text());
             skipped++;
             continue;
         }
@@ -183,7 +197,7 @@ int ck_check_all(const ck_options *o)
         else passed++;
     }
     for (int i = 0; i < OCT_OP_COUNT; i++)
-        if (ops[i]->not_yet && !o->filter) printf("%-16s not yet: %s\n", ops[i]->op->name, ops[i]->not_yet);
+        if (ops[i]->not_yet && !o->filter && !o->backend) printf("%-16s not yet: %s\n", ops[i]->op->name, ops[i]->not_yet);
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
-    return failed || !passed;
+    return failed || (!passed && !(o->backend && skipped));
 }

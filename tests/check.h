@@ -69,7 +69,11 @@ typedef struct ck_bench ck_bench;
 /* Times the op on n argument sets in rotation (more memory together than the caches hold), every row that fits, round
  * by round interleaved with the machine's limits. bytes and flops: what one call must move and compute. */
 void ck_time(ck_bench *b, const char *shape, double bytes, double flops, int n, void *const *args);
-void *ck_bench_mem(ck_bench *b, int64_t bytes);                                   /* freed when the op's benches end */
+void *ck_bench_mem(ck_bench *b, int64_t bytes);                                   /* freed by ck_bench_drop, or when the op's benches end */
+void ck_bench_drop(ck_bench *b);
+enum { CK_BENCH_SETS = 24 };
+int ck_bench_sets(const ck_bench *b, double bytes);                               /* how many sets of so many bytes to rotate */
+int ck_bench_gpu(const ck_bench *b);                                              /* 1: memory and rows of a GPU, whose shapes are larger */
 void ck_bench_fill(ck_bench *b, void *p, int32_t dtype, int64_t n, float scale);  /* random, finite */
 
 /* ---- One op ---- */
@@ -96,6 +100,9 @@ typedef struct ck_options {
     int threads;        /* of the benches */
     double seconds;     /* of one bench */
     const char *csv, *svg;
+    const char *shape;   /* of the benches: shapes whose text contains it; NULL: all */
+    const char *backend; /* rows of it alone; NULL: all */
+    int exact;           /* GPU: an allocation a buffer, for compute-sanitizer */
 } ck_options;
 int ck_check_all(const ck_options *o); /* 0: every row passed */
 int ck_bench_all(const ck_options *o);

@@ -63,13 +63,12 @@ static void run(ck_case *c)
     if (!m || !k) ck_compared(c, 1); /* that it ran and touched nothing */
 }
 
-static void bench(ck_bench *b)
+static void bench_one(ck_bench *b, const char *shape, int64_t m, int64_t k)
 {
-    enum { N = 6 };
-    const int64_t m = 2048, k = 4096;
-    oct_dequant_args a[N];
-    void *args[N];
-    for (int i = 0; i < N; i++) {
+    const int n = ck_bench_sets(b, 3.0 * (double)(m * k));
+    oct_dequant_args a[CK_BENCH_SETS];
+    void *args[CK_BENCH_SETS];
+    for (int i = 0; i < n; i++) {
         void *x = ck_bench_mem(b, m * k);
         float *s = ck_bench_mem(b, m * 4);
         ck_bench_fill(b, x, OCT_F8E4M3FN, m * k, 1);
@@ -85,7 +84,14 @@ static void bench(ck_bench *b)
                                    .scale = s };
         args[i] = &a[i];
     }
-    ck_time(b, "row 2048x4096 to bf16", 3.0 * (double)(m * k), 0, N, args);
+    ck_time(b, shape, 3.0 * (double)(m * k), 0, n, args);
+    ck_bench_drop(b);
+}
+
+static void bench(ck_bench *b)
+{
+    if (ck_bench_gpu(b)) bench_one(b, "row 8192x8192 to bf16", 8192, 8192);
+    else bench_one(b, "row 2048x4096 to bf16", 2048, 4096);
 }
 
 const ck_op ck_dequant = {

@@ -1,4 +1,4 @@
-/* check_main.c - the harness alone: `check [--filter TEXT] [--seed N] [--extra N] [--quick] [--bench]`. */
+/* check_main.c - the harness alone: `check [--filter TEXT] [--seed N] [--extra N] [--quick] [--exact] [--backend NAME] [--bench]`. */
 #include "check.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +12,11 @@ int main(int argc, char **argv)
         const char *v = i + 1 < argc ? argv[i + 1] : "";
         if (!strcmp(argv[i], "--quick")) o.quick = 1;
         else if (!strcmp(argv[i], "--bench")) bench = 1;
+        else if (!strcmp(argv[i], "--exact")) o.exact = 1;
+        else if (!strcmp(argv[i], "--backend")) o.backend = v, i++;
         else if (!strcmp(argv[i], "--filter")) o.filter = v, i++;
         else if (!strcmp(argv[i], "--seed")) o.seed = strtoull(v, 0, 10), i++;
+        else if (!strcmp(argv[i], "--shape")) o.shape = v, i++;
         else if (!strcmp(argv[i], "--extra")) o.extra = atoi(v), i++;
         else if (!strcmp(argv[i], "--threads")) o.threads = atoi(v), i++;
         else if (!strcmp(argv[i], "--seconds")) o.seconds = atof(v), i++;

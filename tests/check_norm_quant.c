@@ -5,7 +5,7 @@
 
 enum { M, K, Y, X, RESIDUAL, OUT, WEIGHT, EPS, LAYOUT, BLOCK_K, UB, PAD, XKIND, RKIND, WKIND };
 static const ck_axis axes[] = {
-    [M] = CK_INTS("m", 0, 1, 2, 0, 65),
+    [M] = CK_INTS("m", 1, 1, 2, 0, 65, 700),
     [K] = CK_INTS("k", 2, 1, 7, 8, 9, 33, 0, 130, 576, 8201, 4096, 20000),
     [Y] = CK_ROW_MODES,
     [X] = CK_NAMES("x", "f32", "bf16"),
@@ -32,19 +32,11 @@ static void store(void *p, int32_t dtype, int64_t at, float v)
 static void run(ck_case *c)
 {
     static const float ubs[] = { 0, 0, 0.25f, 0, NAN }, epses[] = { 1e-5f, 0, 0.5f, 1e30f };
-    const int64_t m = ck_pick(c, M), k = ck_pick(c, K), pad = ck_pick(c, PAD);
-    oct_norm_quant_args a = { .size = sizeof a,
-                              .scale_layout = (int32_t)ck_pick(c, LAYOUT),
-                              .m = m,
-                              .k = k,
-                              .block_k = ck_pick(c, BLOCK_K),
-                              .x_dtype = ck_pick(c, X) ? OCT_BF16 : OCT_F32,
-                              .residual_dtype = ck_pick(c, RESIDUAL) % 2 ? OCT_BF16 : OCT_F32,
-                              .weight_dtype = ck_pick(c, WEIGHT) == 2 ? OCT_BF16 : OCT_F32,
-                              .ldx = k + pad,
-                              .ldy = k + pad,
-                              .ld_residual = k + 2 * pad,
-                              .ld_residual_out = k + (ck_pick(c, OUT) == 2 ? 2 : 1) * pad,
+    const int64_t k = ck_pick(c, K), most = (1 << 22) / (k ? k : 1), m = ck_pick(c, M) < most ? ck_pick(c, M) : most, pad = ck_pick(c, PAD);
+    oct_norm_quant_args a = { .size = sizeof a, .scale_layout = (int32_t)ck_pick(c, LAYOUT), .m = m, .k = k, .block_k = ck_pick(c, BLOCK_K),
+                              .x_dtype = ck_pick(c, X) ? OCT_BF16 : OCT_F32, .residual_dtype = ck_pick(c, RESIDUAL) % 2 ? OCT_BF16 : OCT_F32,
+                              .weight_dtype = ck_pick(c, WEIGHT) == 2 ? OCT_BF16 : OCT_F32, .ldx = k + pad, .ldy = k + pad,
+                              .ld_residual = k + 2 * pad, .ld_residual_out = k + (ck_pick(c, OUT) == 2 ? 2 : 1) * pad,
                               .eps = epses[ck_pick(c, EPS)] };
     int64_t r, s;
     ck_row_mode(ck_pick(c, Y), &a.scaling, &a.rule, &a.y_dtype);
@@ -128,36 +120,33 @@ static void run(ck_case *c)
 
 static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int64_t m, int64_t k)
 {
-    enum { N = 6 };
     const int32_t y_dtype = scaling ? OCT_F8E4M3FN : OCT_BF16;
-    oct_norm_quant_args a[N];
-    void *args[N], *weight = ck_bench_mem(b, k * 2);
+    const double bytes = (scaling ? 7.0 : 8.0) * (double)(m * k);
+    const int n = ck_bench_sets(b, bytes);
+    oct_norm_quant_args a[CK_BENCH_SETS];
+    void *args[CK_BENCH_SETS], *weight = ck_bench_mem(b, k * 2);
     ck_bench_fill(b, weight, OCT_BF16, k, 1);
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < n; i++) {
         void *x = ck_bench_mem(b, m * k * 2), *residual = ck_bench_mem(b, m * k * 2);
         ck_bench_fill(b, x, OCT_BF16, m * k, 1);
         ck_bench_fill(b, residual, OCT_BF16, m * k, 0.01f);
-        a[i] = (oct_norm_quant_args){ .size = sizeof *a,
-                                      .scaling = scaling,
-                                      .m = m,
-                                      .k = k,
-                                      .x = x,
-                                      .x_dtype = OCT_BF16,
-                                      .residual = residual,
-                                      .residual_dtype = OCT_BF16,
-                                      .residual_out = residual,
-                                      .weight = weight,
-                                      .weight_dtype = OCT_BF16,
-                                      .eps = 1e-5f,
-                                      .y = ck_bench_mem(b, m * k * 2),
-                                      .y_dtype = y_dtype,
-                                      .scale = ck_bench_mem(b, m * k / 16) };
+        a[i] = (oct_norm_quant_args){ .size = sizeof *a, .scaling = scaling, .m = m, .k = k, .x = x, .x_dtype = OCT_BF16, .residual = residual,
+                                      .residual_dtype = OCT_BF16, .residual_out = residual, .weight = weight, .weight_dtype = OCT_BF16,
+                                      .eps = 1e-5f, .y = ck_bench_mem(b, m * k * 2), .y_dtype = y_dtype, .scale = ck_bench_mem(b, m * k / 16 + 64) };
         args[i] = &a[i];
     }
-    ck_time(b, shape, (scaling ? 7.0 : 8.0) * (double)(m * k), 0, N, args);
+    ck_time(b, shape, bytes, 0, n, args);
+    ck_bench_drop(b);
 }
 static void bench(ck_bench *b)
 {
+    if (ck_bench_gpu(b)) {
+        bench_one(b, "residual, row 8192x8192 bf16", OCT_SCALE_ROW, 8192, 8192);
+        bench_one(b, "residual, group 8192x8192 bf16", OCT_SCALE_GROUP, 8192, 8192);
+        bench_one(b, "residual, none 8192x8192 bf16", OCT_SCALE_NONE, 8192, 8192);
+        bench_one(b, "residual, row 16x8192 bf16", OCT_SCALE_ROW, 16, 8192);
+        return;
+    }
     bench_one(b, "residual, row 1024x4096 bf16", OCT_SCALE_ROW, 1024, 4096);
     bench_one(b, "residual, none 1024x4096 bf16", OCT_SCALE_NONE, 1024, 4096);
     bench_one(b, "residual, row 1x576 bf16", OCT_SCALE_ROW, 1, 576);

@@ -6,7 +6,7 @@
 
 enum { M, K, SCALING, LAYOUT, BLOCK_M, BLOCK_K, MODE, UB, PAD, KIND, SCALE_KIND };
 static const ck_axis axes[] = {
-    [M] = CK_INTS("m", 0, 1, 2, 3, 0, 130),
+    [M] = CK_INTS("m", 1, 1, 2, 3, 0, 130, 1200),
     [K] = CK_INTS("k", 2, 1, 7, 31, 32, 33, 0, 160, 576, 4096, 131080),
     [SCALING] = CK_NAMES("scaling", "tensor", "row", "group", "block"),
     [LAYOUT] = CK_NAMES("layout", "k", "mn"),
@@ -135,45 +135,54 @@ static void call(ck_case *c, const char *what, int64_t m, int64_t k, int32_t sca
 static void run(ck_case *c)
 {
     const int32_t scaling = (int32_t)ck_pick(c, SCALING) + OCT_SCALE_TENSOR;
-    call(c, "y", ck_pick(c, M), ck_pick(c, K), scaling, ck_pick(c, BLOCK_K), 1);
+    const int64_t k = ck_pick(c, K), most = (1 << 24) / (k ? k : 1), m = ck_pick(c, M) < most ? ck_pick(c, M) : most;
+    call(c, "y", m, k, scaling, ck_pick(c, BLOCK_K), 1);
     /* Long rows with every kind in every mode, and several tasks with every scaling: more than pairs would give. */
     call(c, "y of 3 x 1061 by row", 3, 1061, OCT_SCALE_ROW, 0, 0);
     if (ck_pick(c, KIND) == CK_UNIFORM || ck_pick(c, KIND) == CK_OUTLIER || ck_pick(c, KIND) == ONE_NAN)
         call(c, "y of 130 x 1061", 130, 1061, scaling, ck_pick(c, BLOCK_K) == 5 ? 5 : 32, 1);
 }
 
-static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t x_dtype, int64_t m, int64_t k)
+static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t rule, int32_t x_dtype, int64_t m, int64_t k)
 {
-    enum { N = 6 };
-    const int64_t elem = x_dtype == OCT_BF16 ? 2 : 4, n = m * k;
-    oct_quant_args a[N];
-    void *args[N];
-    char *x = ck_bench_mem(b, N * n * elem), *y = ck_bench_mem(b, N * n);
-    float *scale = ck_bench_mem(b, n * 4); /* enough for any scaling */
-    ck_bench_fill(b, x, x_dtype, N * n, 3);
-    for (int i = 0; i < N; i++) {
-        a[i] = (oct_quant_args){ .size = sizeof *a,
-                                 .scaling = scaling,
-                                 .m = m,
-                                 .k = k,
-                                 .x = x + i * n * elem,
-                                 .x_dtype = x_dtype,
-                                 .y = y + i * n,
-                                 .y_dtype = OCT_F8E4M3FN,
-                                 .scale = scale };
+    const int64_t elem = x_dtype == OCT_BF16 ? 2 : 4;
+    const double bytes = (double)(elem + 1) * (double)(m * k);
+    const int n = ck_bench_sets(b, bytes);
+    oct_quant_args a[CK_BENCH_SETS];
+    void *args[CK_BENCH_SETS];
+    for (int i = 0; i < n; i++) {
+        void *x = ck_bench_mem(b, m * k * elem);
+        ck_bench_fill(b, x, x_dtype, m * k, 3);
+        a[i] = (oct_quant_args){ .size = sizeof *a, .scaling = scaling, .rule = rule, .m = m, .k = k, .x = x, .x_dtype = x_dtype,
+                                 .scale_layout = scaling == OCT_SCALE_GROUP && ck_bench_gpu(b) ? OCT_MN_MAJOR : OCT_K_MAJOR,
+                                 .y = ck_bench_mem(b, m * k), .y_dtype = OCT_F8E4M3FN, .scale = ck_bench_mem(b, m * k / 8 + 4) };
         args[i] = &a[i];
     }
-    ck_time(b, shape, (double)((elem + 1) * n), 0, N, args);
+    ck_time(b, shape, bytes, 0, n, args);
+    ck_bench_drop(b);
 }
 
 static void bench(ck_bench *b)
 {
-    bench_one(b, "row 2048x4096 bf16", OCT_SCALE_ROW, OCT_BF16, 2048, 4096);
-    bench_one(b, "row 2048x4096 f32", OCT_SCALE_ROW, OCT_F32, 2048, 4096);
-    bench_one(b, "group 2048x4096 bf16", OCT_SCALE_GROUP, OCT_BF16, 2048, 4096);
-    bench_one(b, "block 2048x4096 bf16", OCT_SCALE_BLOCK, OCT_BF16, 2048, 4096);
-    bench_one(b, "tensor 2048x4096 bf16", OCT_SCALE_TENSOR, OCT_BF16, 2048, 4096);
-    bench_one(b, "row 1x4096 bf16", OCT_SCALE_ROW, OCT_BF16, 1, 4096);
+    if (ck_bench_gpu(b)) {
+        bench_one(b, "row 8192x8192 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
+        bench_one(b, "row 8192x8192 bf16, rule min", OCT_SCALE_ROW, OCT_RULE_MIN, OCT_BF16, 8192, 8192);
+        bench_one(b, "row 16384x16384 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 16384, 16384);
+        bench_one(b, "row 2048x53248 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 2048, 53248);
+        bench_one(b, "row 16x8192 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 16, 8192);
+        bench_one(b, "row 8192x8192 f32", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_F32, 8192, 8192);
+        bench_one(b, "group 8192x8192 bf16, mn", OCT_SCALE_GROUP, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
+        bench_one(b, "block 8192x8192 bf16", OCT_SCALE_BLOCK, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
+        bench_one(b, "tensor 8192x8192 bf16", OCT_SCALE_TENSOR, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
+        bench_one(b, "tensor 16x8192 bf16", OCT_SCALE_TENSOR, OCT_RULE_EPS, OCT_BF16, 16, 8192);
+        return;
+    }
+    bench_one(b, "row 2048x4096 bf16", OCT_SCALE_ROW, OCT_RULE_MIN, OCT_BF16, 2048, 4096);
+    bench_one(b, "row 2048x4096 f32", OCT_SCALE_ROW, OCT_RULE_MIN, OCT_F32, 2048, 4096);
+    bench_one(b, "group 2048x4096 bf16", OCT_SCALE_GROUP, OCT_RULE_MIN, OCT_BF16, 2048, 4096);
+    bench_one(b, "block 2048x4096 bf16", OCT_SCALE_BLOCK, OCT_RULE_MIN, OCT_BF16, 2048, 4096);
+    bench_one(b, "tensor 2048x4096 bf16", OCT_SCALE_TENSOR, OCT_RULE_MIN, OCT_BF16, 2048, 4096);
+    bench_one(b, "row 1x4096 bf16", OCT_SCALE_ROW, OCT_RULE_MIN, OCT_BF16, 1, 4096);
 }
 
 const ck_op ck_quant = {

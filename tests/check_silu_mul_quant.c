@@ -85,30 +85,30 @@ static void run(ck_case *c)
 
 static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int64_t m, int64_t k)
 {
-    enum { N = 6 };
     const int32_t y_dtype = scaling ? OCT_F8E4M3FN : OCT_BF16;
-    oct_silu_mul_quant_args a[N];
-    void *args[N];
-    for (int i = 0; i < N; i++) {
+    const double bytes = (scaling ? 5.0 : 6.0) * (double)(m * k);
+    const int n = ck_bench_sets(b, bytes);
+    oct_silu_mul_quant_args a[CK_BENCH_SETS];
+    void *args[CK_BENCH_SETS];
+    for (int i = 0; i < n; i++) {
         void *gate = ck_bench_mem(b, m * k * 2), *up = ck_bench_mem(b, m * k * 2);
         ck_bench_fill(b, gate, OCT_BF16, m * k, 3);
         ck_bench_fill(b, up, OCT_BF16, m * k, 1);
-        a[i] = (oct_silu_mul_quant_args){ .size = sizeof *a,
-                                          .scaling = scaling,
-                                          .m = m,
-                                          .k = k,
-                                          .gate = gate,
-                                          .up = up,
-                                          .x_dtype = OCT_BF16,
-                                          .y = ck_bench_mem(b, m * k * 2),
-                                          .y_dtype = y_dtype,
-                                          .scale = ck_bench_mem(b, m * k / 16) };
+        a[i] = (oct_silu_mul_quant_args){ .size = sizeof *a, .scaling = scaling, .m = m, .k = k, .gate = gate, .up = up, .x_dtype = OCT_BF16,
+                                          .y = ck_bench_mem(b, m * k * 2), .y_dtype = y_dtype, .scale = ck_bench_mem(b, m * k / 16 + 64) };
         args[i] = &a[i];
     }
-    ck_time(b, shape, (scaling ? 5.0 : 6.0) * (double)(m * k), 0, N, args);
+    ck_time(b, shape, bytes, 0, n, args);
+    ck_bench_drop(b);
 }
 static void bench(ck_bench *b)
 {
+    if (ck_bench_gpu(b)) {
+        bench_one(b, "row 16384x8192 bf16", OCT_SCALE_ROW, 16384, 8192);
+        bench_one(b, "group 16384x8192 bf16", OCT_SCALE_GROUP, 16384, 8192);
+        bench_one(b, "row 16x28672 bf16", OCT_SCALE_ROW, 16, 28672);
+        return;
+    }
     bench_one(b, "row 512x8192 bf16", OCT_SCALE_ROW, 512, 8192);
     bench_one(b, "none 512x8192 bf16", OCT_SCALE_NONE, 512, 8192);
     bench_one(b, "row 1x1536 bf16", OCT_SCALE_ROW, 1, 1536);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # check_arrows.sh [TREE]: fails when an #include points sideways or up. What may include what:
 #   include/octavo.h                  <stdint.h>
-#   src/core                          octavo.h, core, the two .def, libc
+#   src/core                          octavo.h, core, the three .def, libc
 #   src/isa/<backend>                 octavo.h (its constants and descriptors), core, isa/<backend>
 #   src/<op>/<op>.c, <op>_ref.c       octavo.h, core, headers of src/<op> without a backend in their name
 #   src/<op>/<op>_..._<backend>.*     the same, isa/<backend>, headers of src/<op> with that backend in their name
@@ -49,7 +49,7 @@ check_library() { # the file lies in src/
     if [ "$own_dir" = src ]; then refuse "${own} -> $to: the tables include nothing"; return; fi
     [[ $to == include/octavo.h || $to == src/core/* ]] && return
     if [ "$own" = core ]; then
-        [[ $to == src/ops.def || $to == src/kernels.def ]] || refuse "core -> ${to#src/}: core uses octavo.h, the tables and libc"
+        [[ $to == src/ops.def || $to == src/kernels.def || $to == src/cubins.def ]] || refuse "core -> ${to#src/}: core uses octavo.h, the tables and libc"
         return
     fi
     if [ "$own" = isa ]; then

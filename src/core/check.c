@@ -1,6 +1,22 @@
 /* check.c - the argument checks that every op shares. Their texts name op, argument, value and what would do. */
 #include "core/core.h"
+#include "core/cuda.h"
 #include <stdio.h>
+
+static _Thread_local const oct_cuda_device *gpu; /* of the call that is being checked; NULL: the CPU */
+
+void oct_check_begin(const oct_on *on) { gpu = on->device_type == OCT_CUDA ? oct_cuda_open(on->device) : 0; }
+
+oct_status oct_check_pointer(const char *op, const char *name, const void *p, int64_t align)
+{
+    if (!p) return oct_fail(OCT_E_NULL, "%s: %s is NULL", op, name);
+    if ((uintptr_t)p % (uintptr_t)align)
+        return oct_fail(OCT_E_ALIGN, "%s: %s is not aligned to %lld bytes", op, name, (long long)align);
+    if (gpu && !oct_cuda_readable(gpu, p))
+        return oct_fail(OCT_E_DEVICE, "%s: %s is memory of the host that CUDA device %d cannot read; pass device memory", op, name,
+                        gpu->ordinal);
+    return OCT_OK;
+}
 
 oct_status oct_check_extent(const char *op, const char *name, int64_t v, int64_t lo)
 {
@@ -64,10 +80,7 @@ oct_status oct_check_operand(const oct_operand *o, int dry)
         return oct_fail(OCT_E_SHAPE, "%s: %s [%lld][%lld, %lld] with its strides overflows 64 bits", o->op, o->name,
                         (long long)outer, (long long)o->rows, (long long)o->cols);
     if (dry || !o->rows || !o->cols) return OCT_OK;
-    if (!o->p) return oct_fail(OCT_E_NULL, "%s: %s is NULL", o->op, o->name);
-    if ((uintptr_t)o->p % (uintptr_t)bytes)
-        return oct_fail(OCT_E_ALIGN, "%s: %s is not aligned to %lld bytes", o->op, o->name, (long long)bytes);
-    return OCT_OK;
+    return oct_check_pointer(o->op, o->name, o->p, bytes);
 }
 
 oct_status oct_check_scales(const char *op, int32_t scaling, uint32_t unsupported, int32_t rule, int32_t layout)

@@ -29,8 +29,13 @@ typedef struct oct_operand {
     int64_t outer;       /* copies of the matrix (batch); 0 means 1 */
     int64_t *stride;     /* between copies; NULL: packed. 0 becomes the matrix's own span; OCT_BROADCAST becomes 0 */
 } oct_operand;
-/* Checks strides against extents, the span in bytes against overflow, and, unless dry, NULL and alignment. */
+/* Checks strides against extents, the span in bytes against overflow, and, unless dry, NULL and alignment, and on a GPU
+ * that the device can read it. */
 oct_status oct_check_operand(const oct_operand *o, int dry);
+/* The last part alone. */
+oct_status oct_check_pointer(const char *op, const char *name, const void *p, int64_t align);
+/* Where the operands that this thread checks from now on have to lie. */
+void oct_check_begin(const oct_on *on);
 
 /* Fails with SHAPE unless v >= lo. */
 oct_status oct_check_extent(const char *op, const char *name, int64_t v, int64_t lo);

@@ -4,6 +4,10 @@
 #include "octavo.h"
 #include <stddef.h>
 
+#ifndef OCT_HAVE_SM90 /* set by the build when there is nvcc */
+#define OCT_HAVE_SM90 0
+#endif
+
 enum {
 #define O(op, args) OCT_OP_##op,
 #include "ops.def"
@@ -11,11 +15,11 @@ enum {
     OCT_OP_COUNT
 };
 
-/* What a row's predicate says: 1 when it can serve the (prepared) args, and the scratch it needs then;
+/* What a row's predicate says: 1 when it can serve the (prepared) args, and the scratch and sync bytes it needs then;
  * 0 and the reason otherwise, a static string such as "k is not a multiple of 32". */
 typedef struct oct_fit {
     const char *why;
-    int64_t scratch;
+    int64_t scratch, sync;
 } oct_fit;
 
 /* Every kernel of an op has one type. It gets prepared args: complete, valid, defaults filled in. */
@@ -27,7 +31,7 @@ typedef struct oct_fit {
 
 typedef struct oct_row {
     int op;
-    uint32_t needs; /* OCT_CPU_ bits */
+    uint32_t needs; /* OCT_CPU_ or OCT_CUDA_ bits; 0: any CPU */
     const char *op_name, *name, *backend;
     oct_status (*run)(const void *args);
     int (*fits)(const void *args, oct_fit *fit);
@@ -35,6 +39,9 @@ typedef struct oct_row {
 
 extern const oct_row oct_rows[];
 extern const int oct_row_count;
+/* OCT_CPU or OCT_CUDA, and what there is of it, as a mask to compare needs with. */
+static inline int32_t oct_row_device(const oct_row *r) { return r->needs & OCT_CUDA_SM90 ? OCT_CUDA : OCT_CPU; }
+uint32_t oct_features_of(int32_t device_type, int32_t device);
 
 /* An op as its entry file describes it to core. prepare checks args and fills in defaults (packed strides, block
  * sizes); with dry set the pointers' presence is not demanded, so that a shape can be asked about before there are
