@@ -136,8 +136,6 @@ static inline oct_on oct_cuda(int32_t device, void *stream)
 #define OCT_CPU_AVX512_VBMI 8u
 #define OCT_CPU_AMX_BF16   16u
 
-/* What a CUDA device has, in the same masks: compute capability 9.0, Hopper. */
-#define OCT_CUDA_SM90  (1u << 16)
 
 OCT_API uint32_t oct_cpu_features(void);     /* what this machine has, less what is masked */
 OCT_API void oct_cpu_mask(uint32_t allowed); /* later calls see only these; ~0u: all again (for tests and benchmarks) */

@@ -1,7 +1,8 @@
 /* fake_cuda.c - a CUDA driver without a GPU, found as libcuda.so.1 by the tests of core/cuda.c: it keeps a context stack a
  * thread and counts what is loaded and launched. Environment:
  *   FAKE_CC      compute capability times 10 (90)      FAKE_DEVICES  how many (1)
- *   FAKE_INIT, FAKE_LOAD, FAKE_LAUNCH                  what cuInit, cuModuleLoadData, cuLaunchKernelEx return (0)
+ *   FAKE_INIT, FAKE_CONTEXT, FAKE_LOAD, FAKE_LAUNCH    what cuInit, cuDevicePrimaryCtxRetain, cuModuleLoadData,
+ *                                                      cuLaunchKernelEx return (0)
  *   FAKE_HOST    1: every pointer is one that the GPU cannot read
  * Built with FAKE_OLD it lacks cuLaunchKernelEx, as drivers before 11.8 do. */
 #include <pthread.h>
@@ -15,7 +16,7 @@
 _Pragma("GCC diagnostic ignored \"-Wmissing-prototypes\"")
 
 /* Read by the test through dlsym. */
-API _Atomic int32_t fake_loads, fake_functions, fake_launches, fake_programmatic;
+API _Atomic int32_t fake_loads, fake_functions, fake_launches, fake_programmatic, fake_contexts;
 
 static int32_t set(const char *name, int32_t otherwise)
 {
@@ -40,7 +41,7 @@ API int32_t cuDeviceGetAttribute(int32_t *v, int32_t attribute, int32_t d)
          : attribute == 97 ? 232448 : attribute == 38 ? 60 << 20 : 0;
     return 0;
 }
-API int32_t cuDevicePrimaryCtxRetain(void **ctx, int32_t d) { *ctx = &primary[d]; return 0; }
+API int32_t cuDevicePrimaryCtxRetain(void **ctx, int32_t d) { *ctx = &primary[d]; atomic_fetch_add(&fake_contexts, 1); return set("FAKE_CONTEXT", 0); }
 API int32_t cuCtxGetCurrent(void **ctx) { *ctx = depth ? stack[depth - 1] : 0; return 0; }
 API int32_t cuCtxPushCurrent_v2(void *ctx) { if (depth == 16) return 1; stack[depth++] = ctx; return 0; }
 API int32_t cuCtxPopCurrent_v2(void **ctx) { if (!depth) return 201; *ctx = stack[--depth]; return 0; }

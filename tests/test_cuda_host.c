@@ -1,5 +1,6 @@
 /* test_cuda_host.c CASE - core/cuda.c against the driver of fake_cuda.c, or against none: what goes wrong becomes a status
- * and a sentence, modules load once, the caller's context is left as found. Cases: none, old, init, other, load, launch, ok. */
+ * and a sentence, modules load once, the caller's context is left as found. Cases: none, old, init, other, context,
+ * load, launch, ok. */
 #define _GNU_SOURCE
 #include "octavo.h"
 #include <dlfcn.h>
@@ -77,16 +78,33 @@ static void take(void *fn, const char *name)
     memcpy(fn, &p, sizeof p);
 }
 
+/* To ask about a call makes no context, which costs memory of the GPU. */
+static void asks_only(void)
+{
+    const oct_quant_args a = call(0);
+    oct_cuda_info_t info;
+    oct_kernel_info_t k;
+    char text[400];
+    expect(oct_cuda_info(0, &info) == OCT_OK && info.runs_here, "info");
+    expect(oct_quant_check(&a, text, sizeof text) == OCT_OK && oct_quant_choice(&a, text, sizeof text) == OCT_OK, "%s", text);
+    expect(strstr(text, "oct_quant_sm90") != 0, "choice says '%s'", text);
+    expect(oct_quant_scratch(&a) == 0, "scratch");
+    for (int i = 0; i < oct_kernel_count(); i++) oct_kernel_info(i, &k);
+    expect(*counter("fake_contexts") == 0, "%d contexts before anything ran", *counter("fake_contexts"));
+}
+
 static void works(void)
 {
     pthread_t t[16];
     void *s, *now;
+    asks_only();
     for (int i = 0; i < 16; i++) pthread_create(&t[i], 0, in_thread, (void *)(intptr_t)(i % 2));
     for (int i = 0; i < 16; i++) {
         pthread_join(t[i], &s);
         expect((intptr_t)s == OCT_OK, "thread %d: status %d", i, (int)(intptr_t)s);
     }
     expect(*counter("fake_loads") == 2, "16 threads on 2 devices loaded %d modules", *counter("fake_loads"));
+    expect(*counter("fake_contexts") == 2, "%d contexts of 2 devices", *counter("fake_contexts"));
     expect(*counter("fake_launches") == 16, "%d launches", *counter("fake_launches"));
     expect(*counter("fake_programmatic") == 0, "programmatic launches without OCT_ON_CHAIN");
     take(&get, "cuCtxGetCurrent");
@@ -138,12 +156,15 @@ static void works(void)
 int main(int argc, char **argv)
 {
     const char *c = argc > 1 ? argv[1] : "";
+    const oct_quant_args a = call(0);
     if (!strcmp(c, "none")) refused(OCT_E_DEVICE, "libcuda.so.1 was not found");
     else if (!strcmp(c, "old")) refused(OCT_E_DEVICE, "too old");
     else if (!strcmp(c, "init")) refused(OCT_E_DEVICE, "does not start");
     else if (!strcmp(c, "other")) refused(OCT_E_DEVICE, "compute capability 8.0");
+    else if (!strcmp(c, "context"))
+        expect(oct_quant(&a) == OCT_E_DEVICE && strstr(oct_error_text(), "cuDevicePrimaryCtxRetain: fake error (2, CUDA_ERROR_FAKE)"),
+               "out of memory for a context");
     else if (!strcmp(c, "load") || !strcmp(c, "launch")) {
-        const oct_quant_args a = call(0);
         const oct_status s = oct_quant(&a);
         expect(s == OCT_E_DEVICE, "status %d", s);
         if (c[1] == 'o') expect(strstr(oct_error_text(), "quant_sm90") && strstr(oct_error_text(), "Fake 0"), "which kernels, on what");

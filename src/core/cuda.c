@@ -20,6 +20,7 @@ static _Atomic int32_t driver_state;                     /* 0 not looked yet, 1 
 static char driver_why[256];                             /* written once, before the state */
 static _Atomic int32_t device_state[OCT_CUDA_DEVICES];   /* the same */
 static oct_cuda_device devices[OCT_CUDA_DEVICES];
+static void *_Atomic contexts[OCT_CUDA_DEVICES];         /* primary, retained by the first that runs something */
 
 /* ---- Errors ---- */
 
@@ -89,7 +90,6 @@ static int open_device(int32_t ordinal)
     if (ordinal < 0 || ordinal >= count || ordinal >= OCT_CUDA_DEVICES)
         return oct_fail(OCT_E_DEVICE, "there is no CUDA device %d; there are %d", ordinal, count), 0;
     if ((r = cu.device_get(&d.handle, ordinal))) return oct_cuda_fail("cuDeviceGet", r), 0;
-    if ((r = cu.primary_retain(&d.context, d.handle))) return oct_cuda_fail("cuDevicePrimaryCtxRetain", r), 0;
     cu.device_name(d.name, (int32_t)sizeof d.name, d.handle);
     cu.driver_version(&d.driver);
     cu.device_memory(&memory, d.handle);
@@ -126,18 +126,34 @@ uint32_t oct_cuda_features(int32_t ordinal)
              d->name, d->major, d->minor);
 #else
     (void)ordinal;
-    oct_fail(OCT_E_DEVICE, "this build has no CUDA kernels; nvcc was not found when it was made");
+    oct_fail(OCT_E_DEVICE, "this build has no CUDA kernels: it was made without nvcc");
 #endif
     return 0;
 }
 
+/* The primary context, or NULL with the error text set. */
+static void *context_of(const oct_cuda_device *d)
+{
+    void *context = atomic_load_explicit(&contexts[d->ordinal], memory_order_acquire);
+    if (context) return context;
+    pthread_mutex_lock(&lock);
+    if (!(context = atomic_load(&contexts[d->ordinal]))) {
+        const int32_t r = cu.primary_retain(&context, d->handle);
+        if (r) oct_cuda_fail("cuDevicePrimaryCtxRetain", r), context = 0;
+        else atomic_store_explicit(&contexts[d->ordinal], context, memory_order_release);
+    }
+    pthread_mutex_unlock(&lock);
+    return context;
+}
+
 oct_status oct_cuda_enter(const oct_cuda_device *d, int *pushed)
 {
-    void *now = 0;
-    int32_t r = cu.ctx_current(&now);
+    void *now = 0, *context = context_of(d);
     *pushed = 0;
-    if (!r && now == d->context) return OCT_OK;
-    if (!r) r = cu.ctx_push(d->context);
+    if (!context) return OCT_E_DEVICE;
+    int32_t r = cu.ctx_current(&now);
+    if (!r && now == context) return OCT_OK;
+    if (!r) r = cu.ctx_push(context);
     if (r) return oct_cuda_fail("cuCtxPushCurrent", r);
     *pushed = 1;
     return OCT_OK;

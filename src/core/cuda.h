@@ -23,7 +23,6 @@ typedef struct oct_cuda_device {
     int32_t pageable;                                 /* 1: the GPU reads any memory of the host */
     int32_t driver;                                   /* 13000 is CUDA 13.0 */
     int64_t l2_bytes, memory;
-    void *context;                                    /* the primary context, retained */
     char name[96];
 } oct_cuda_device;
 
@@ -82,7 +81,8 @@ int oct_cuda_readable(const oct_cuda_device *d, const void *p);
 
 /* An entry of the driver by its versioned name ("cuMemAlloc_v2"), or NULL. Copy it into a function pointer by memcpy. */
 void *oct_cuda_symbol(const char *name);
-/* Makes the device's context current and remembers the one that was; nothing happens when it is already. */
+/* Makes the device's primary context current, made at first use and kept, and remembers the one that was; nothing happens
+ * when it is already. Only what runs comes here: to ask about a call costs no context. */
 oct_status oct_cuda_enter(const oct_cuda_device *d, int *pushed);
 void oct_cuda_leave(int pushed);
 /* OCT_E_DEVICE, with the driver's words for its error code r. */

@@ -7,6 +7,8 @@
 #ifndef OCT_HAVE_SM90 /* set by the build when there is nvcc */
 #define OCT_HAVE_SM90 0
 #endif
+/* Beside the OCT_CPU_ bits in what a row needs: a CUDA device of compute capability 9.0, Hopper. */
+#define OCT_CUDA_SM90 (1u << 16)
 
 enum {
 #define O(op, args) OCT_OP_##op,
