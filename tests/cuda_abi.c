@@ -2,7 +2,6 @@
  * have other names than ours; its functions are called through ours with the same sizes. */
 #include <cuda.h>
 #include <stddef.h>
-#define CU_SUCCESS OUR_SUCCESS /* a name that cuda.h does not have; cuda.h knows CUDA_SUCCESS */
 #include "core/cuda_abi.h"
 #include "core/cuda.h"
 

@@ -64,11 +64,11 @@ API int32_t cuModuleGetFunction(void **f, void *module, const char *name)
 }
 API int32_t cuFuncGetAttribute(int32_t *v, int32_t attribute, void *f) { (void)attribute; (void)f; *v = 1024; return 0; }
 API int32_t cuFuncSetAttribute(void *f, int32_t attribute, int32_t v) { (void)f; return attribute == 8 && v == 232448 - 1024 ? 0 : 1; }
-API int32_t cuPointerGetAttribute(void *v, int32_t attribute, uint64_t p)
+API int32_t cuPointerGetAttributes(uint32_t n, int32_t *attributes, void **values, uint64_t p)
 {
     (void)p;
-    if (attribute != 2 || set("FAKE_HOST", 0)) return 1;
-    *(int32_t *)v = 2;
+    if (n != 1 || attributes[0] != 2) return 1;
+    *(int32_t *)values[0] = set("FAKE_HOST", 0) ? 0 : 2;
     return 0;
 }
 API int32_t cuGetErrorName(int32_t r, const char **text) { *text = r == 719 ? "CUDA_ERROR_LAUNCH_FAILED" : "CUDA_ERROR_FAKE"; return 0; }

@@ -167,9 +167,11 @@ void oct_cuda_leave(int pushed)
 
 int oct_cuda_readable(const oct_cuda_device *d, const void *p)
 {
-    int32_t type = 0;
+    int32_t type = 0, attribute_id = CU_PTR_MEMORY_TYPE;
+    void *value = &type;
     if (d->pageable) return 1;
-    return cu.pointer_attribute(&type, CU_PTR_MEMORY_TYPE, (uint64_t)(uintptr_t)p) == CU_SUCCESS && type != 0;
+    /* Of memory that it does not know the driver says type 0; the entry for one attribute makes it an error of the API. */
+    return !cu.pointer_attributes(1, &attribute_id, &value, (uint64_t)(uintptr_t)p) && type != 0;
 }
 
 /* ---- Modules ---- */

@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 enum { /* CUresult, CUdevice_attribute, CUfunction_attribute, CUpointer_attribute, launch attributes */
-    CU_SUCCESS = 0,
     CU_DEV_SMS = 16, CU_DEV_L2 = 38, CU_DEV_MAJOR = 75, CU_DEV_MINOR = 76, CU_DEV_PAGEABLE = 88, CU_DEV_SMEM_OPTIN = 97,
     CU_FN_STATIC_SMEM = 1, CU_FN_MAX_DYNAMIC_SMEM = 8,
     CU_PTR_MEMORY_TYPE = 2,
@@ -49,7 +48,8 @@ typedef struct cu_config {
     F(function_get, "cuFuncGetAttribute", (int32_t *v, int32_t attribute, void *f))                        \
     F(function_set, "cuFuncSetAttribute", (void *f, int32_t attribute, int32_t v))                         \
     F(launch, "cuLaunchKernelEx", (const cu_config *config, void *f, void **params, void **extra))         \
-    F(pointer_attribute, "cuPointerGetAttribute", (void *v, int32_t attribute, uint64_t p))                \
+    F(pointer_attributes, "cuPointerGetAttributes",                                                        \
+      (uint32_t n, int32_t *attributes, void **values, uint64_t p))                                        \
     F(error_name, "cuGetErrorName", (int32_t r, const char **text))                                        \
     F(error_string, "cuGetErrorString", (int32_t r, const char **text))                                    \
     F(tensor_map, "cuTensorMapEncodeTiled",                                                                \
