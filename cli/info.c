@@ -48,29 +48,18 @@ int cmd_info(int argc, char **argv)
     oct_cuda_info_t gpu;
     const oct_status found = oct_cuda_info(0, &gpu);
     if (found == OCT_OK)
-        printf("
-GPU       %s, %d multiprocessors, compute capability %d.%d, %.0f GB, CUDA driver %d.%d", gpu.name, gpu.sms, gpu.major,
+        printf("\nGPU       %s, %d multiprocessors, compute capability %d.%d, %.0f GB, CUDA driver %d.%d", gpu.name, gpu.sms, gpu.major,
                gpu.minor, (double)gpu.memory * 1e-9, gpu.driver / 1000, gpu.driver % 1000 / 10);
-    else printf("
-GPU       %s", oct_error_text());
+    else printf("\nGPU       %s", oct_error_text());
     const uint32_t zen4 = OCT_CPU_AVX2 | OCT_CPU_AVX512_BF16 | OCT_CPU_AVX512_VBMI;
-    printf("
-
-backend   kernels  here  needs
-");
-    printf("sm90      %7d  %-4s  %s
-", sm90, found == OCT_OK && gpu.runs_here ? "yes" : "no",
+    printf("\n\nbackend   kernels  here  needs\n");
+    printf("sm90      %7d  %-4s  %s\n", sm90, found == OCT_OK && gpu.runs_here ? "yes" : "no",
            gpu.built_in ? "an NVIDIA Hopper GPU and its driver" : "a build with nvcc, which this is not, and an NVIDIA Hopper GPU");
-    printf("avx512    %7d  %-4s  AVX-512 with VBMI and BF16: AMD Zen 4, Intel Sapphire Rapids or later
-", avx512,
+    printf("avx512    %7d  %-4s  AVX-512 with VBMI and BF16: AMD Zen 4, Intel Sapphire Rapids or later\n", avx512,
            (cpu & zen4) == zen4 && avx512 ? "yes" : "no");
-    printf("avx2      %7d  %-4s  an x86-64 CPU with AVX2, FMA and F16C
-", avx2, cpu & OCT_CPU_AVX2 && avx2 ? "yes" : "no");
-    printf("ref       %7d  yes   nothing; the numeric specification, slow
-", ref);
-    printf("
-AMX and gfx942 (AMD MI300X) have no kernels in this version.
-");
+    printf("avx2      %7d  %-4s  an x86-64 CPU with AVX2, FMA and F16C\n", avx2, cpu & OCT_CPU_AVX2 && avx2 ? "yes" : "no");
+    printf("ref       %7d  yes   nothing; the numeric specification, slow\n", ref);
+    printf("\nAMX and gfx942 (AMD MI300X) have no kernels in this version.\n");
     return CLI_OK;
 }
 
