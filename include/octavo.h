@@ -156,7 +156,7 @@ OCT_API oct_status oct_cuda_warm(int32_t device);
 
 typedef struct oct_kernel_info_t {
     const char *op, *name, *backend;         /* "gemm", "oct_gemm_dot_avx2", "avx2" */
-    const char *needs;                       /* "avx2", "sm90"; "" when it runs anywhere */
+    const char *needs;                       /* "avx2", "avx512", "sm90"; "" when it runs anywhere */
     int32_t runs_here;                       /* 1: this machine (for GPU kernels: its device 0) has what it needs */
     int32_t reserved;
 } oct_kernel_info_t;
