@@ -82,15 +82,22 @@ def emulation(folder, dtype, quantize_activations):
 # ---- Tests -----------------------------------------------------------------------------------------------------------------
 
 
+def check_next(results, name, got, low, want, peer):
+    """The greedy next token is float32's as often as bfloat16's is. Where exactly one of the two is right, chance decides which: of
+    n such tokens the difference has a standard deviation of sqrt(n), and three of them are allowed."""
+    mine, theirs = (x.argmax(1) == want.argmax(1) for x in (got, low))
+    lost, won = (theirs & ~mine).sum(), (mine & ~theirs).sum()
+    results.check(lost - won <= 3 * np.sqrt(lost + won), f"{name}: the same next token in {mine.mean():.1%}, {peer} in bfloat16 "
+                  f"{theirs.mean():.1%}; only octavo is right {won} times, only bfloat16 {lost}")
+
+
 def test_logits(results, octavo, name, prompts, full, half, *arguments, peer="transformers"):
     """Over all prompts together: one prompt alone is too small a sample of bfloat16's error."""
     want, got, low = ([one(ids) for ids in prompts] for one in (
         lambda ids: models.logits_of(full, ids), lambda ids: octavo.logits(ids, *arguments), lambda ids: models.logits_of(half, ids)))
     want, got, low = map(np.concatenate, (want, got, low))
     check_logits(results, f"{name}, {len(want)} tokens", got, want, *apart(low, want), peer)
-    same = (got.argmax(1) == want.argmax(1)).mean()
-    same_low = (low.argmax(1) == want.argmax(1)).mean()
-    results.check(same >= same_low - 0.01, f"{name}: the same next token in {same:.1%}, {peer} in bfloat16 {same_low:.1%}")
+    check_next(results, name, got, low, want, peer)
     return got
 
 
@@ -147,14 +154,14 @@ def test_quantized(results, octavo, name, source, recipe, prompts, work):
             if act == "bf16":
                 test_logits(results, quantized, label, prompts, full, half, "--act", act, peer="the emulation")
                 continue
-            # A last-bit difference becomes another code, an eighth of the value: the largest error and the agreement of so few tokens
-            # are chance (windows of 225 tokens go either way), so they are printed. The root mean square is judged, without a margin.
+            # A last-bit difference becomes another code, an eighth of the value: the largest of 90 million errors is one such accident
+            # (windows of 225 tokens go either way), so it is printed. The root mean square is judged, without a margin.
             want, got, low = (np.concatenate([one(ids) for ids in prompts]) for one in (
                 lambda ids: models.logits_of(full, ids), lambda ids: quantized.logits(ids, "--act", act), lambda ids: models.logits_of(half, ids)))
             (mine, top), (theirs, their_top) = apart(got, want), apart(low, want)
-            same, their_same = ((x.argmax(1) == want.argmax(1)).mean() for x in (got, low))
-            results.check(mine <= theirs, f"{label}, {len(want)} tokens: root mean square error of the logits {mine:.5f} (largest {top:.2f}, same next "
-                          f"token {same:.1%}), the emulation in bfloat16 {theirs:.5f} ({their_top:.2f}, {their_same:.1%})")
+            results.check(mine <= theirs, f"{label}, {len(want)} tokens: root mean square error of the logits {mine:.5f} (largest {top:.2f}), "
+                          f"the emulation in bfloat16 {theirs:.5f} ({their_top:.2f})")
+            check_next(results, label, got, low, want, "the emulation")
 
 
 def test_tiny(results, program, work, rng):
