@@ -126,29 +126,14 @@ static int read_rope(const reader *r, lm_config *c)
 static int read_quantization(const reader *r, lm_config *c)
 {
     static const double ub = 1200;
-    const cJSON *q = lm_json_get(r->top, "quantization_config"), *v;
+    const cJSON *q = lm_json_get(r->top, "quantization_config");
     if (q == NULL) return 0;
     const char *method = lm_json_text(q, "quant_method");
     if (method == NULL || strcmp(method, "fbgemm_fp8") != 0)
         return lm_fail(r->err, r->errn, "%s: quant_method %.100s is not supported; fbgemm_fp8 is, and no quantization",
                        r->what, method != NULL ? method : "(none)");
-    c->f8 = 1;
+    c->f8 = 1; /* of which linears, their tensors say: modules_to_not_convert is not needed */
     if (real(r, q, "activation_scale_ub", 1e-12, 1e30, &ub, &c->activation_scale_ub)) return -1;
-    const cJSON *skip = lm_json_get(q, "modules_to_not_convert");
-    if (skip == NULL) return 0;
-    if (!cJSON_IsArray(skip))
-        return lm_fail(r->err, r->errn, "%s: modules_to_not_convert must be null or a list", r->what);
-    int count = cJSON_GetArraySize(skip);
-    c->skip = calloc((size_t)count + 1, sizeof *c->skip);
-    if (c->skip == NULL) return lm_fail(r->err, r->errn, "%s: out of memory", r->what);
-    cJSON_ArrayForEach(v, skip)
-    {
-        size_t n = cJSON_IsString(v) ? strlen(v->valuestring) + 1 : 0;
-        char *copy = n > 0 ? malloc(n) : NULL;
-        if (copy == NULL) return lm_fail(r->err, r->errn, "%s: modules_to_not_convert must hold names only", r->what);
-        memcpy(copy, v->valuestring, n);
-        c->skip[c->skip_count++] = copy;
-    }
     return 0;
 }
 
@@ -201,7 +186,6 @@ static int parse_both(lm_config *c, const char *config, size_t n, const char *wh
     c->bos = -1;
     int bad = with_json(c, config, n, what, parse_config, err, errn);
     if (!bad && generation != NULL) bad = with_json(c, generation, generation_n, generation_what, read_ends, err, errn);
-    if (bad) lm_config_free(c);
     return bad;
 }
 
@@ -227,11 +211,4 @@ int lm_config_open(lm_config *c, const char *dir, char *err, size_t errn)
     free(path);
     free(path2);
     return bad;
-}
-
-void lm_config_free(lm_config *c)
-{
-    for (int i = 0; i < c->skip_count; i++) free(c->skip[i]);
-    free(c->skip);
-    memset(c, 0, sizeof *c);
 }

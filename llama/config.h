@@ -28,18 +28,13 @@ typedef struct {
 
     int f8;                     /* 1: quantization_config is fbgemm_fp8 */
     double activation_scale_ub; /* upper bound of activation scales' row maxima; 1200 where absent */
-    char **skip;                /* modules_to_not_convert: parts of the names of linears that stay as they are */
-    int skip_count;
 } lm_config;
 
-/* Reads DIR/config.json and, where it exists, DIR/generation_config.json. 0, or -1 and err. After 0, free with
- * lm_config_free. */
+/* Reads DIR/config.json and, where it exists, DIR/generation_config.json. 0, or -1 and err. */
 int lm_config_open(lm_config *c, const char *dir, char *err, size_t errn);
 
 /* The same from memory. generation may be NULL. */
 int lm_config_parse(lm_config *c, const char *config, size_t n, const char *generation, size_t generation_n, char *err,
                     size_t errn);
-
-void lm_config_free(lm_config *c);
 
 #endif

@@ -252,7 +252,6 @@ void lm_model_close(lm_model *m)
     void *const owned[] = { m->rope_table, m->residual, m->delta, m->x_scale, m->x8, m->x, m->qkv,
                             m->attn, m->gate_up, m->act, m->pos, m->len, m->on.scratch };
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) lm_free(owned[i]);
-    lm_config_free(&m->config);
     free(m);
 }
 

@@ -44,19 +44,21 @@ static int stopped(job *j) { return j->o->stop && *j->o->stop ? (lm_fail(j->err,
 
 /* ---- Which linear becomes FP8 ---- */
 
+static const char *const linears[] = { "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+                                       "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj" }; /* of a layer */
+enum { LINEARS = sizeof linears / sizeof *linears, FEED_FORWARD = 4 /* the first that is */ };
+
 /* 1 when name is "<linear>.weight" of a linear in a layer; module (without .weight) and layer are filled in. */
 static int is_linear(const char *name, char *module, size_t n, long *layer, int *feed_forward)
 {
-    static const char *const linears[] = { "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-                                           "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj" };
     char *end;
     if (strncmp(name, "model.layers.", 13)) return 0;
     *layer = strtol(name + 13, &end, 10);
     if (end == name + 13 || *end != '.') return 0;
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < LINEARS; i++) {
         const size_t len = strlen(linears[i]);
         if (strncmp(end + 1, linears[i], len) || strcmp(end + 1 + len, ".weight")) continue;
-        *feed_forward = i >= 4;
+        *feed_forward = i >= FEED_FORWARD;
         snprintf(module, n, "%.*s", (int)(strlen(name) - 7), name);
         return 1;
     }
@@ -89,23 +91,22 @@ static int check_input(job *j)
 {
     const lm_config *f = &j->config;
     const int64_t q = f->heads * f->head_dim, kv = f->kv_heads * f->head_dim;
-    const struct { const char *name; int64_t rows, cols; int bias; } parts[] = {
-        { "self_attn.q_proj", q, f->hidden, f->attention_bias },  { "self_attn.k_proj", kv, f->hidden, f->attention_bias },
-        { "self_attn.v_proj", kv, f->hidden, f->attention_bias }, { "self_attn.o_proj", f->hidden, q, f->attention_bias },
-        { "mlp.gate_proj", f->intermediate, f->hidden, f->mlp_bias }, { "mlp.up_proj", f->intermediate, f->hidden, f->mlp_bias },
-        { "mlp.down_proj", f->hidden, f->intermediate, f->mlp_bias },
+    const struct { int64_t rows, cols; int bias; } shape[LINEARS] = {
+        { q, f->hidden, f->attention_bias },        { kv, f->hidden, f->attention_bias },       { kv, f->hidden, f->attention_bias },
+        { f->hidden, q, f->attention_bias },        { f->intermediate, f->hidden, f->mlp_bias },
+        { f->intermediate, f->hidden, f->mlp_bias }, { f->hidden, f->intermediate, f->mlp_bias },
     };
     char name[160];
     int s = need(j, "model.embed_tokens.weight", f->vocab, f->hidden);
     if (!s) s = need(j, "model.norm.weight", f->hidden, 0);
     if (!s && !f->tied) s = need(j, "lm_head.weight", f->vocab, f->hidden);
     for (int64_t i = 0; i < f->layers && !s; i++) {
-        for (int p = 0; p < 7 && !s; p++) {
-            snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)i, parts[p].name);
-            s = need(j, name, parts[p].rows, parts[p].cols);
-            if (s || !parts[p].bias) continue;
-            snprintf(name, sizeof name, "model.layers.%lld.%s.bias", (long long)i, parts[p].name);
-            s = need(j, name, parts[p].rows, 0);
+        for (int p = 0; p < LINEARS && !s; p++) {
+            snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)i, linears[p]);
+            s = need(j, name, shape[p].rows, shape[p].cols);
+            if (s || !shape[p].bias) continue;
+            snprintf(name, sizeof name, "model.layers.%lld.%s.bias", (long long)i, linears[p]);
+            s = need(j, name, shape[p].rows, 0);
         }
         snprintf(name, sizeof name, "model.layers.%lld.input_layernorm.weight", (long long)i);
         if (!s) s = need(j, name, f->hidden, 0);
@@ -350,6 +351,5 @@ int lm_quantize(const char *in, const char *out, const lm_quantize_options *o, l
     free(j.items);
     free(j.kept);
     lm_tensors_close(j.t);
-    lm_config_free(&j.config);
     return bad;
 }

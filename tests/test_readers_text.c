@@ -86,17 +86,12 @@ static void test_config_refusals(void)
         { "quantization without method", "config\":null", "config\":{}", "(none)" },
         { "upper bound 0", "config\":null", "config\":{\"quant_method\":\"fbgemm_fp8\",\"activation_scale_ub\":0}",
           "scale_ub must" },
-        { "modules are numbers", "config\":null",
-          "config\":{\"quant_method\":\"fbgemm_fp8\",\"modules_to_not_convert\":[\"lm_head\",1]}", "names only" },
-        { "modules are text", "config\":null",
-          "config\":{\"quant_method\":\"fbgemm_fp8\",\"modules_to_not_convert\":\"lm_head\"}", "null or a list" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char what[128], *text = changed(config, cases[i].from, cases[i].to);
         lm_config c;
         snprintf(what, sizeof what, "config: %s", cases[i].what);
         int ok = parses(&c, text, strlen(text), NULL);
-        if (ok) lm_config_free(&c);
         check(as_wanted(ok, cases[i].wanted), what);
         free(text);
     }
@@ -113,7 +108,6 @@ static void test_config_values(void)
               c.head_dim == 16 && c.kv_heads == 2 && c.rope_theta == 500000 && c.rope == LM_ROPE_PLAIN && c.bos == 1 &&
               c.eos_count == 2 && c.eos[1] == 6 && !c.f8 && !c.tied,
           "config: values, and generation_config wins");
-    lm_config_free(&c);
     check(!parses(&c, config, sizeof config - 1, "{\"eos_token_id\":[5,600]}") &&
               strstr(err, "generation_config") != NULL,
           "config: bad generation_config");
@@ -124,14 +118,11 @@ static void test_config_values(void)
     check(parses(&c, text, strlen(text), NULL) && c.rope == LM_ROPE_LLAMA3 && c.rope_theta == 7 && c.rope_factor == 8 &&
               c.rope_low_freq == 1 && c.rope_high_freq == 4 && c.rope_original_positions == 8192,
           "config: rope_parameters");
-    lm_config_free(&c);
     free(text);
     text = changed(config, "config\":null",
                    "config\":{\"quant_method\":\"fbgemm_fp8\",\"modules_to_not_convert\":[\"a\",\"b\"]}");
-    check(parses(&c, text, strlen(text), NULL) && c.f8 && c.activation_scale_ub == 1200 && c.skip_count == 2 &&
-              strcmp(c.skip[1], "b") == 0,
+    check(parses(&c, text, strlen(text), NULL) && c.f8 && c.activation_scale_ub == 1200,
           "config: fbgemm_fp8");
-    lm_config_free(&c);
     free(text);
 }
 

@@ -22,6 +22,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         abort();
     for (int i = 0; i < c.eos_count; i++)
         if (c.eos[i] < 0 || c.eos[i] >= c.vocab) abort();
-    lm_config_free(&c);
     return 0;
 }
