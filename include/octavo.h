@@ -477,29 +477,39 @@ OCT_API oct_status oct_rope_table(const oct_rope *rope, int64_t d, int64_t first
  *   q_out[i,h]    = round( (y0, y1) for each pair (x0, x1) of q[i,h] ),  y0 = fma(x0, c, -(x1 s))
  *                                                                        y1 = fma(x1, c,   x0 s)    in f32
  *   cache row of k at (lane[i], slot[i], h) = store( the same of k[i,h], not rounded to bf16 first )
+ *   k_out[i,h]                              = round( the same )
  *   cache row of v                          = store( v[i,h] )
+ * With OCT_ROPE_KV_NORM every rotated head y of q and of k (with NONE: every head of q and k) becomes, e = 0 .. d-1,
+ *   y[e] r,  r = 1 / sqrt(S / d + norm_eps),  S = sum_e y[e]^2       (a head of zeros stays one: r = 1 where S + norm_eps = 0)
+ *   in f64, operation by operation, the product rounded to f32 at last. S by halves: y squared, zeros behind up to a power of
+ *   two n; then s[e] += s[e + n/2] for e < n/2, n halved, until one is left. So the bits are defined.
  * pos[i] = -1 skips the token: nothing of it is read or written.
  *   q      in  [t, heads, d]     bf16   strides ldq (token), head_q     may be NULL: k and v only
  *   q_out  out [t, heads, d]     bf16   strides ldq_out, head_q_out     may be q (in place, same strides)
  *   k, v   in  [t, kv.heads, d]  bf16   strides ldk, head_k, ldv, head_v
+ *   k_out  out [t, kv.heads, d]  bf16   strides ldk_out, head_k_out     NULL: none; may be k (in place, same strides); needs kv
  *   pos    in  [t] i32   position, the angle
  *   slot   in  [t] i32   token index in the lane; NULL: pos
  *   lane   in  [t] i32   NULL: i (decoding: one token a lane)
  *   table  in  [table_len][d] f32 from oct_rope_table(first = 0), the fast way; a position outside it, or no table,
  *              uses `rope`
  *   kv     cache written; NULL: q only
+ *   valid_t in [1] i64, or NULL: tokens i >= valid_t[0] are skipped and nothing is read of them, pos[i] included (a graph's
+ *              batch that is not full); below 0 is as 0, above t as t
  * Two tokens of one call must not share (lane, slot). Lane, slot and page numbers out of range are found before
  * anything is written: OCT_E_VALUE.
  *   EXACT, with c and s from the table, and without one too: then they are computed as oct_rope_table does, which is
- *   exact up to the C library's double functions. A rotated value lies within 4 u (|x0| + |x1|) of the real one: u |x|
+ *   exact up to the C library's double functions. A rotated value, before NORM, lies within 4 u (|x0| + |x1|) of the real one: u |x|
  *   each for c or s as rounded in the table, u |x1 s| for the product and u |y0| for the fma.
  *   Deterministic. No scratch.
  *   source: FBGEMM GenAI rope_qkv_varseq_prefill, rope_qkv_decoding, nope_qkv_* */
+#define OCT_ROPE_KV_NORM 1 /* the heads of q and k are divided by their root mean square */
+
 typedef struct oct_rope_kv_args {
     int64_t size;
     oct_on on;
     int32_t pairs;  /* OCT_ROPE_ */
-    int32_t flags;  /* none yet */
+    int32_t flags;  /* OCT_ROPE_KV_ */
     int64_t t, heads, d;
     const void *q;
     int64_t ldq, head_q;
@@ -509,16 +519,16 @@ typedef struct oct_rope_kv_args {
     int64_t ldk, head_k;
     const void *v;
     int64_t ldv, head_v;
-    int32_t dtype;  /* of q, q_out, k, v: OCT_BF16 */
-    int32_t reserved0;
+    int32_t dtype;  /* of q, q_out, k, v, k_out: OCT_BF16 */
+    float norm_eps; /* >= 0; FBGEMM's k_norm has none: 0 */
     const int32_t *pos, *slot, *lane;
     oct_rope rope;
     const float *table;
     int64_t table_len;
     const oct_kv *kv;
-    void *k_out;                 /* write rotated k back (not yet: NULL) */
-    const void *k_norm;          /* RMS norm of q and k (not yet: NULL) */
-    const int64_t *valid_t;      /* tokens that count (not yet: NULL) */
+    void *k_out;
+    int64_t ldk_out, head_k_out;
+    const int64_t *valid_t;
     int64_t reserved[4];
 } oct_rope_kv_args;
 OCT_API oct_status oct_rope_kv(const oct_rope_kv_args *a);

@@ -338,17 +338,21 @@ static void rope_kv_good(void *args, api_arena *m)
     enum { T = 600 };
     oct_rope_kv_args *a = args;
     *a = (oct_rope_kv_args){ .pairs = OCT_ROPE_HALF, .t = T, .heads = 4, .d = 16, .ldq = 70, .head_q = 17, .ldq_out = 80, .head_q_out = 18,
-                             .ldk = 40, .head_k = 19, .ldv = 41, .head_v = 20, .dtype = OCT_BF16, .rope = { .theta = 1e4f },
+                             .ldk = 40, .head_k = 19, .ldv = 41, .head_v = 20, .ldk_out = 42, .head_k_out = 21, .dtype = OCT_BF16, .rope = { .theta = 1e4f },
                              .table_len = 8 };
     a->q = api_mem(m, T * 70 * 2);
     a->q_out = api_mem(m, T * 80 * 2);
     a->k = api_mem(m, T * 40 * 2);
     a->v = api_mem(m, T * 41 * 2);
+    a->k_out = api_mem(m, T * 42 * 2);
     a->table = api_mem(m, 8 * 16 * 4);
     a->kv = cache(m);
     int32_t *p = api_mem(m, T * 4);
     for (int i = 0; i < T; i++) p[i] = i < 4 ? pos[i] : -1;
     a->pos = p;
+    int64_t *valid = api_mem(m, 8);
+    *valid = T;
+    a->valid_t = valid;
     int32_t *s = api_mem(m, T * 4), *l = api_mem(m, T * 4);
     memcpy(s, slot, sizeof slot);
     memcpy(l, lane, sizeof lane);
@@ -357,7 +361,7 @@ static void rope_kv_good(void *args, api_arena *m)
 }
 static const api_field rope_kv_fields[] = {
     F(rope_kv, CHOICE, pairs, 3, 0),
-    F(rope_kv, FLAGS, flags, 0, 0),
+    F(rope_kv, FLAGS, flags, OCT_ROPE_KV_NORM, 0),
     F(rope_kv, DTYPE, dtype, BIT(OCT_BF16), 0),
     F(rope_kv, EXTENT, t, 0, 1),
     F(rope_kv, EXTENT, heads, 0, 1),
@@ -371,6 +375,8 @@ static const api_field rope_kv_fields[] = {
     N(rope_kv, STRIDE, head_k, "k", 16, 0),
     N(rope_kv, STRIDE, ldv, "", 20 + 16, 0),
     N(rope_kv, STRIDE, head_v, "v", 16, 0),
+    N(rope_kv, STRIDE, ldk_out, "", 21 + 16, 0),
+    N(rope_kv, STRIDE, head_k_out, "k_out", 16, 0),
     F(rope_kv, PTR, q, 2, 0),
     F(rope_kv, PTR, q_out, 2, 1),
     F(rope_kv, PTR, k, 2, 1),
@@ -379,9 +385,8 @@ static const api_field rope_kv_fields[] = {
     F(rope_kv, PTR, slot, 4, 0),
     F(rope_kv, PTR, lane, 4, 0),
     F(rope_kv, PTR, table, 4, 0),
-    F(rope_kv, PTR_NOT_YET, k_out, 0, 0),
-    F(rope_kv, PTR_NOT_YET, k_norm, 0, 0),
-    F(rope_kv, PTR_NOT_YET, valid_t, 0, 0),
+    F(rope_kv, PTR, k_out, 2, 0),
+    F(rope_kv, PTR, valid_t, 8, 0),
 };
 static void set_int(const int32_t *p, int i, int32_t v) { ((int32_t *)(uintptr_t)p)[i] = v; }
 static void rope_kv_more(void)
@@ -401,7 +406,11 @@ static void rope_kv_more(void)
     BAD(rope_kv, OCT_E_VALUE, "theta", "", a.table = 0, a.rope.theta = -1);
     BAD_DATA(rope_kv, OCT_E_VALUE, "pos[3] is 100", "table", a.rope.theta = 0);
     GOOD(rope_kv, a.q = a.q_out = 0);
-    GOOD(rope_kv, a.kv = 0, a.k = a.v = 0);
+    BAD(rope_kv, OCT_E_VALUE, "norm_eps", "at least 0", a.norm_eps = -1);
+    BAD(rope_kv, OCT_E_VALUE, "norm_eps", "finite", a.norm_eps = HUGE_VALF);
+    BAD(rope_kv, OCT_E_VALUE, "k_out", "kv", a.kv = 0);
+    GOOD(rope_kv, a.kv = 0, a.k = a.v = a.k_out = 0);
+    GOOD(rope_kv, a.k_out = 0, a.flags = OCT_ROPE_KV_NORM, a.norm_eps = 1);
     GOOD(rope_kv, a.t = 0, a.pos = 0);
     GOOD(rope_kv, a.pairs = OCT_ROPE_NONE, a.table = 0, a.rope.theta = 0);
 }

@@ -1,8 +1,8 @@
-/* check_rope_kv.c - EXACT: q_out and every byte of both caches equal the reference's. */
+/* check_rope_kv.c - EXACT: q_out, k_out and every byte of both caches equal the reference's. */
 #include "kv_case.h"
 #include <string.h>
 
-enum { T, HEADS, KV_HEADS, D, FORMAT, LAYOUT, STRIDES, PAD, PAIRS, SCALING, TABLE, SLOT, LANE, SKIP, OPERANDS, KIND, BAD };
+enum { T, HEADS, KV_HEADS, D, FORMAT, LAYOUT, STRIDES, PAD, PAIRS, SCALING, TABLE, SLOT, LANE, SKIP, OPERANDS, KIND, BAD, NORM, K_OUT, VALID };
 static const ck_axis axes[] = {
     [T] = CK_INTS("t", 0, 1, 0, 2, 5, 9, 40),
     [HEADS] = CK_INTS("heads", 0, 1, 0, 2, 9),
@@ -21,6 +21,9 @@ static const ck_axis axes[] = {
     [OPERANDS] = CK_NAMES("operands", "q and kv", "kv", "q", "q in place"),
     [KIND] = CK_NAMES("x", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero", "constant", "cancelling", "infinite"),
     [BAD] = CK_NAMES("bad", "no", "no", "no", "position", "lane", "slot", "page"),
+    [NORM] = CK_NAMES("norm", "no", "no", "yes", "with eps"),
+    [K_OUT] = CK_NAMES("k_out", "null", "apart", "in place"),
+    [VALID] = CK_NAMES("valid t", "null", "some", "none", "beyond t"),
 };
 
 /* [t][heads, d] with `pad` between heads and between tokens. */
@@ -50,10 +53,10 @@ static uint16_t *input(ck_case *c, const oct_rope_kv_args *a, int64_t heads, row
 }
 
 /* Puts a number out of range into one token, where the case asks for it and has one; 1 if it did. */
-static int spoil(ck_case *c, const oct_rope_kv_args *a, int32_t *pos, int32_t *slot, int32_t *lane)
+static int spoil(ck_case *c, const oct_rope_kv_args *a, int64_t valid, int32_t *pos, int32_t *slot, int32_t *lane)
 {
-    if (!a->t) return 0;
-    const int64_t i = (int64_t)(ck_rnd(c) >> 1) % a->t, low = (int64_t)(ck_rnd(c) & 1);
+    if (!valid) return 0;
+    const int64_t i = (int64_t)(ck_rnd(c) >> 1) % valid, low = (int64_t)(ck_rnd(c) & 1);
     if (pos[i] < 0) return 0;
     switch (ck_pick(c, BAD)) {
     case 3: pos[i] = -2; return 1;
@@ -86,6 +89,8 @@ static void run(ck_case *c)
     oct_rope_kv_args a = { .size = sizeof a, .pairs = (int32_t)ck_pick(c, PAIRS), .t = t, .heads = heads, .d = d, .dtype = OCT_BF16,
                            .pos = pos, .slot = ck_pick(c, SLOT) ? slot : 0, .lane = ck_pick(c, LANE) ? lane : 0,
                            .rope = { 500000.0f, 0, 0, 0, 0, 0, { 0 } } };
+    a.flags = ck_pick(c, NORM) > 1 ? OCT_ROPE_KV_NORM : 0;
+    a.norm_eps = ck_pick(c, NORM) == 3 ? 1e-2f : 0;
     if (ck_pick(c, SCALING)) a.rope = (oct_rope){ 10000.0f, 1, 8.0f, 1.0f, 4.0f, 8192.0f, { 0 } };
     if (ck_pick(c, TABLE)) {
         a.table_len = ck_pick(c, TABLE) == 1 ? 60 : 3;
@@ -93,8 +98,10 @@ static void run(ck_case *c)
         if (oct_rope_table(&a.rope, d, 0, a.table_len, table) != OCT_OK) ck_fail(c, "oct_rope_table: %s", oct_error_text());
         a.table = table;
     }
+    const int k_in_place = with_kv && ck_pick(c, K_OUT) == 2;
+    const rows out = k_in_place ? k : shape(kv_heads, d, 7 - k.head + d); /* other strides than k's */
     if (with_kv) {
-        a.k = input(c, &a, kv_heads, k, 0);
+        a.k = input(c, &a, kv_heads, k, k_in_place);
         a.v = input(c, &a, kv_heads, k, 0);
         a.head_k = a.head_v = k.head;
         a.ldk = a.ldv = k.token;
@@ -103,7 +110,16 @@ static void run(ck_case *c)
     a.head_q = q.head;
     a.ldq = q.token;
     if (with_q) a.q = input(c, &a, heads, q, in_place);
+    int64_t *valid = ck_input(c, 1, 1, 1, 8), count = t;
+    if (ck_pick(c, VALID)) {
+        a.valid_t = valid;
+        *valid = ck_pick(c, VALID) == 1 ? (int64_t)(ck_rnd(c) >> 1) % (t + 1) : ck_pick(c, VALID) == 2 ? -(int64_t)(ck_rnd(c) & 1) : t + 5;
+        count = *valid < 0 ? 0 : *valid < t ? *valid : t;
+        for (int64_t i = count; i < t; i++) pos[i] = slot[i] = lane[i] = -9; /* nobody looks at them */
+    }
     oct_rope_kv_args want = a;
+    want.valid_t = 0;
+    want.t = count;
     oct_kv want_kv = kv;
     if (with_kv) {
         want.kv = &want_kv;
@@ -122,13 +138,24 @@ static void run(ck_case *c)
             want.q = want.q_out;
         }
     }
+    if (with_kv && ck_pick(c, K_OUT)) {
+        a.ldk_out = want.ldk_out = out.token;
+        a.head_k_out = want.head_k_out = out.head;
+        a.k_out = k_in_place ? (void *)(uintptr_t)a.k : ck_output(c, t, out.cols, out.token, 2);
+        want.k_out = ck_output(c, t, out.cols, out.token, 2);
+        if (k_in_place) {
+            memcpy(want.k_out, a.k, (size_t)(t ? (t - 1) * k.token + k.cols : 0) * 2);
+            want.k = want.k_out;
+        }
+    }
     if (!ck_fits(c, &a)) return;
 
-    if (spoil(c, &a, pos, slot, lane)) { /* found before anything is written */
+    if (spoil(c, &a, count, pos, slot, lane)) { /* found before anything is written */
         if (oct_rope_kv(&a) != OCT_E_VALUE) ck_fail(c, "a number out of range is taken");
     } else if (!ck_run(c, ck_ref(c), &want) || !ck_run(c, ck_row(c), &a))
         return;
     if (with_q) ck_same(c, "q_out", a.q_out, want.q_out, t, q.cols, q.token, 2);
+    if (a.k_out) ck_same(c, "k_out", a.k_out, want.k_out, t, out.cols, out.token, 2);
     if (with_kv) ck_same(c, "k cache", kv.k, want_kv.k, 1, bytes / unit, bytes / unit, unit);
     if (with_kv) ck_same(c, "v cache", kv.v, want_kv.v, 1, bytes / unit, bytes / unit, unit);
     ck_compared(c, 1); /* that it ran and touched nothing else */
@@ -172,4 +199,4 @@ static void bench(ck_bench *b)
 }
 
 const ck_op ck_rope_kv = { &oct_op_rope_kv, axes, sizeof axes / sizeof *axes, run, bench,
-                           "cache formats F8_TOKEN_OUT and F8_HEAD, high_first, k_out, k_norm, valid_t, f32 and f16" };
+                           "cache formats F8_TOKEN_OUT and F8_HEAD, high_first, f32 and f16" };

@@ -42,15 +42,15 @@ static void rope(const char *dir)
     float *table = npy_read(dir, "rope_table.npy", "<f4", 0), *bound = npy_read(dir, "rope_bound.npy", "<f4", 0);
     uint16_t *x = npy_read(dir, "rope_x.npy", "<u2", 0);
     double *y = npy_read(dir, "rope_y.npy", "<f8", &n);
-    char line[256], pairs[16];
+    char line[256], pairs[16], eps[16];
     FILE *f = npy_cases(dir, "rope.txt");
     while (fgets(line, sizeof line, f)) {
         long long d, count;
         oct_rope r = { 0, 0, 0, 0, 0, 0, { 0 } };
         if (line[0] == '#') continue;
         line[strcspn(line, "\n")] = 0;
-        if (sscanf(line, "%lld %15s %f %d %f %f %f %f %lld", &d, pairs, &r.theta, &r.scaling, &r.factor, &r.low_freq, &r.high_freq,
-                   &r.old_context, &count) != 9) {
+        if (sscanf(line, "%lld %15s %f %d %f %f %f %f %15s %lld", &d, pairs, &r.theta, &r.scaling, &r.factor, &r.low_freq, &r.high_freq,
+                   &r.old_context, eps, &count) != 10) {
             verdict(line, "not understood", 0);
             break;
         }
@@ -67,7 +67,8 @@ static void rope(const char *dir)
         for (uint32_t mask = 0;; mask = ~0u) {
             uint16_t *out = malloc((size_t)(count * d) * 2);
             const oct_rope_kv_args a = { .size = sizeof a, .pairs = !strcmp(pairs, "half") ? OCT_ROPE_HALF : OCT_ROPE_INTERLEAVED, .t = count,
-                                         .heads = 1, .d = d, .q = x + at, .q_out = out, .dtype = OCT_BF16, .pos = position + at_pos, .rope = r };
+                                         .heads = 1, .d = d, .q = x + at, .q_out = out, .dtype = OCT_BF16, .pos = position + at_pos, .rope = r,
+                                         .flags = strcmp(eps, "none") ? OCT_ROPE_KV_NORM : 0, .norm_eps = strcmp(eps, "none") ? strtof(eps, 0) : 0 };
             oct_cpu_mask(mask);
             const oct_status s = oct_rope_kv(&a);
             const char *bad = s ? oct_error_text() : outside(out, OCT_BF16, y + at, bound + at, count * d);

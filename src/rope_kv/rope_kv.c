@@ -1,6 +1,7 @@
 /* rope_kv.c - entry of oct_rope_kv: checks and defaults. */
 #include "core/core.h"
 #include "core/kernel.h"
+#include <math.h>
 
 /* Every number that the call will follow: positions, lanes, slots, pages. */
 static oct_status check_tokens(const oct_rope_kv_args *a, const oct_kv *kv)
@@ -29,10 +30,11 @@ static oct_status prepare(oct_rope_kv_args *a, int dry)
     static const char *const pairs[] = { "INTERLEAVED", "HALF", "NONE" };
     oct_kv kv;
     OCT_TRY(oct_check_choice("rope_kv", "pairs", a->pairs, pairs, 3, 0));
-    if (a->flags) return oct_fail(OCT_E_VALUE, "rope_kv: flags is %d; there are none yet: 0", a->flags);
-    if (a->k_out || a->k_norm || a->valid_t)
-        return oct_fail(OCT_E_UNSUPPORTED, "rope_kv: %s is not supported yet; it must be NULL",
-                        a->k_out ? "k_out" : a->k_norm ? "k_norm" : "valid_t");
+    if (a->flags & ~OCT_ROPE_KV_NORM)
+        return oct_fail(OCT_E_VALUE, "rope_kv: flags is %d; OCT_ROPE_KV_NORM (%d) is the one flag", a->flags, OCT_ROPE_KV_NORM);
+    if (!(a->norm_eps >= 0 && a->norm_eps < INFINITY))
+        return oct_fail(OCT_E_VALUE, "rope_kv: norm_eps is %g; it must be at least 0 and finite", (double)a->norm_eps);
+    if (a->k_out && !a->kv) return oct_fail(OCT_E_VALUE, "rope_kv: k_out without kv; k is read for the cache");
     OCT_TRY(oct_check_extent("rope_kv", "t", a->t, 0));
     OCT_TRY(oct_check_extent("rope_kv", "heads", a->heads, 0));
     OCT_TRY(oct_check_dtype("rope_kv", "dtype", a->dtype, types));
@@ -49,18 +51,25 @@ static oct_status prepare(oct_rope_kv_args *a, int dry)
         { "rope_kv", "q_out", a->q_out, a->dtype, !a->q, a->heads, a->d, &a->head_q_out, a->t, &a->ldq_out },
         { "rope_kv", "k", a->k, a->dtype, !a->kv, kv_heads, a->d, &a->head_k, a->t, &a->ldk },
         { "rope_kv", "v", a->v, a->dtype, !a->kv, kv_heads, a->d, &a->head_v, a->t, &a->ldv },
+        { "rope_kv", "k_out", a->k_out, a->dtype, 1, kv_heads, a->d, &a->head_k_out, a->t, &a->ldk_out },
         { "rope_kv", "pos", a->pos, OCT_I32, 0, 1, a->t, 0, 0, 0 },
         { "rope_kv", "slot", a->slot, OCT_I32, 1, 1, a->t, 0, 0, 0 },
         { "rope_kv", "lane", a->lane, OCT_I32, 1, 1, a->t, 0, 0, 0 },
         { "rope_kv", "table", a->table, OCT_F32, 1, a->table_len, a->d, 0, 0, 0 },
     };
+    enum { HEADS = 5, ALL = sizeof operands / sizeof *operands };
     OCT_TRY(oct_check_extent("rope_kv", "table_len", a->table_len, 0));
-    for (int i = 0; i < 8; i++) {
-        if (i < 4) OCT_TRY(oct_check_extent("rope_kv", "a token stride", *operands[i].stride, 0));
-        if (a->t || i == 7) OCT_TRY(oct_check_operand(&operands[i], dry));
+    for (int i = 0; i < ALL; i++) {
+        if (i < HEADS) OCT_TRY(oct_check_extent("rope_kv", "a token stride", *operands[i].stride, 0));
+        if (a->t || i == ALL - 1) OCT_TRY(oct_check_operand(&operands[i], dry));
     }
     if (a->pairs != OCT_ROPE_NONE && !a->table) OCT_TRY(oct_rope_check("rope_kv", &a->rope));
-    return dry ? OCT_OK : check_tokens(a, a->kv ? &kv : 0);
+    if (dry) return OCT_OK;
+    if (a->valid_t) {
+        OCT_TRY(oct_check_pointer("rope_kv", "valid_t", a->valid_t, 8));
+        a->t = oct_max(0, oct_min(a->t, *a->valid_t)); /* rows know nothing of the tokens behind */
+    }
+    return check_tokens(a, a->kv ? &kv : 0);
 }
 
 OCT_ENTRY(rope_kv)

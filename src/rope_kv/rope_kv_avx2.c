@@ -59,20 +59,55 @@ INLINE void rotate(int pairs, const uint16_t *x, const angles *g, int64_t d, voi
         }
 }
 
-/* Heads of one operand: x to bf16 rows, or to rows of the cache. */
-INLINE void heads_to_bf16(int pairs, const uint16_t *x, int64_t head_x, const angles *g, int64_t heads, int64_t d, uint16_t *y, int64_t head_y)
+/* Divides a head by its root mean square, in the order of octavo.h. y has room for d rounded up to 8. */
+static void normalize(float *y, int64_t d, float eps)
 {
-    for (int64_t h = 0; h < heads; h++) rotate(pairs, x + h * head_x, g, d, y + h * head_y, 1);
+    double s[OCT_MAX_D];
+    int64_t n = 4;
+    while (n < d) n *= 2;
+    if (d % 4) y[d] = y[d + 1] = 0; /* d is even */
+    for (int64_t e = 0; e < n; e += 4) {
+        const __m256d w = _mm256_cvtps_pd(e < d ? _mm_loadu_ps(y + e) : _mm_setzero_ps());
+        _mm256_storeu_pd(s + e, _mm256_mul_pd(w, w));
+    }
+    while ((n /= 2) >= 4)
+        for (int64_t e = 0; e < n; e += 4) _mm256_storeu_pd(s + e, _mm256_add_pd(_mm256_loadu_pd(s + e), _mm256_loadu_pd(s + e + n)));
+    const double square = (s[0] + s[2] + (s[1] + s[3])) / (double)d + (double)eps, r = square == 0 ? 1 : 1 / sqrt(square);
+    for (int64_t e = 0; e < d; e += 4)
+        _mm_storeu_ps(y + e, _mm256_cvtpd_ps(_mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(y + e)), _mm256_set1_pd(r))));
 }
-INLINE void heads_to_cache(int pairs, const uint16_t *x, int64_t head_x, const angles *g, const oct_kv *kv, uint8_t *at)
+
+INLINE void round_row(const float *y, int64_t d, uint16_t *out)
+{
+    for (int64_t e = 0; e < d; e += 8) put(out, 1, e, _mm256_loadu_ps(y + e), d - e);
+}
+
+/* Heads of one operand: x to bf16 rows, or to rows of the cache and, of k, to bf16 rows as well. */
+INLINE void heads_to_bf16(const oct_rope_kv_args *a, int pairs, const uint16_t *x, const angles *g, uint16_t *out)
 {
     float y[OCT_MAX_D + 8];
-    for (int64_t h = 0; h < kv->heads; h++, at += kv->head_bytes)
-        if (kv->format == OCT_KV_BF16) rotate(pairs, x + h * head_x, g, kv->d, at, 1);
+    for (int64_t h = 0; h < a->heads; h++, x += a->head_q, out += a->head_q_out)
+        if (!(a->flags & OCT_ROPE_KV_NORM)) rotate(pairs, x, g, a->d, out, 1);
         else {
-            rotate(pairs, x + h * head_x, g, kv->d, y, 0);
-            kv_store_row(kv, at, y);
+            rotate(pairs, x, g, a->d, y, 0);
+            normalize(y, a->d, a->norm_eps);
+            round_row(y, a->d, out);
         }
+}
+INLINE void heads_to_cache(const oct_rope_kv_args *a, int pairs, const uint16_t *x, int64_t head_x, const angles *g, const oct_kv *kv, uint8_t *at,
+                           int norm, uint16_t *out)
+{
+    float y[OCT_MAX_D + 8];
+    for (int64_t h = 0; h < kv->heads; h++, at += kv->head_bytes, x += head_x) {
+        if (kv->format == OCT_KV_BF16 && !norm && !out) {
+            rotate(pairs, x, g, kv->d, at, 1);
+            continue;
+        }
+        rotate(pairs, x, g, kv->d, y, 0);
+        if (norm) normalize(y, kv->d, a->norm_eps);
+        kv_store_row(kv, at, y);
+        if (out) round_row(y, kv->d, out + h * a->head_k_out);
+    }
 }
 
 typedef struct job {
@@ -90,12 +125,12 @@ INLINE void tokens_of(const job *j, int pairs, int64_t from, int64_t to)
         if (pos < 0) continue;
         load_angles(a, pos, &g);
         if (a->q)
-            heads_to_bf16(pairs, (const uint16_t *)a->q + i * a->ldq, a->head_q, &g, a->heads, a->d,
-                          (uint16_t *)a->q_out + i * a->ldq_out, a->head_q_out);
+            heads_to_bf16(a, pairs, (const uint16_t *)a->q + i * a->ldq, &g, (uint16_t *)a->q_out + i * a->ldq_out);
         if (a->kv) {
             const int64_t at = oct_kv_offset(&j->kv, oct_kv_page(&j->kv, lane, slot), slot, 0);
-            heads_to_cache(pairs, (const uint16_t *)a->k + i * a->ldk, a->head_k, &g, &j->kv, (uint8_t *)j->kv.k + at);
-            heads_to_cache(OCT_ROPE_NONE, (const uint16_t *)a->v + i * a->ldv, a->head_v, &g, &j->kv, (uint8_t *)j->kv.v + at);
+            uint16_t *k_out = a->k_out ? (uint16_t *)a->k_out + i * a->ldk_out : 0;
+            heads_to_cache(a, pairs, (const uint16_t *)a->k + i * a->ldk, a->head_k, &g, &j->kv, (uint8_t *)j->kv.k + at, a->flags & OCT_ROPE_KV_NORM, k_out);
+            heads_to_cache(a, OCT_ROPE_NONE, (const uint16_t *)a->v + i * a->ldv, a->head_v, &g, &j->kv, (uint8_t *)j->kv.v + at, 0, 0);
         }
     }
 }

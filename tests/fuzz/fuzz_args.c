@@ -290,13 +290,14 @@ static void kv_give(const oct_kv *given)
 static void rope_kv_fill(void *p)
 {
     oct_rope_kv_args *a = p;
-    a->pairs = constant(3); a->flags = byte() < 250 ? 0 : constant(4);
+    a->pairs = constant(3); a->flags = constant(2);
     a->t = extent(); a->heads = byte() < 200 ? (int64_t)(byte() % 5) : extent();
     a->kv = byte() < 200 ? kv_fill() : 0;
     a->d = a->kv && byte() < 240 ? a->kv->d : extent();
     a->dtype = dtype(OCT_BF16, OCT_BF16);
-    a->head_q = stride(a->d); a->head_q_out = stride(a->d); a->head_k = stride(a->d); a->head_v = stride(a->d);
-    if (byte() < 60) { a->ldq = stride(300); a->ldq_out = stride(300); a->ldk = stride(300); a->ldv = stride(300); }
+    a->head_q = stride(a->d); a->head_q_out = stride(a->d); a->head_k = stride(a->d); a->head_v = stride(a->d); a->head_k_out = stride(a->d);
+    a->norm_eps = byte() < 200 ? 0 : (float)odd_value();
+    if (byte() < 60) { a->ldq = stride(300); a->ldq_out = stride(300); a->ldk = stride(300); a->ldv = stride(300); a->ldk_out = stride(300); }
     a->table_len = byte() < 200 ? (int64_t)(byte() % 20) : odd_value();
     a->rope = (oct_rope){ .theta = byte() < 240 ? 1e4f : (float)odd_value(), .scaling = constant(2),
                           .factor = byte() < 240 ? 8 : (float)odd_value(), .low_freq = byte() < 240 ? 1 : (float)odd_value(),
@@ -316,8 +317,10 @@ static void rope_kv_give(void *p)
     if (kv) {
         a->k = in(2 * matrix(a->t, a->ldk, kv_heads, a->head_k, a->d));
         a->v = in(2 * matrix(a->t, a->ldv, kv_heads, a->head_v, a->d));
+        if (byte() & 1) a->k_out = out(2 * matrix(a->t, a->ldk_out, kv_heads, a->head_k_out, a->d));
     }
     a->pos = numbers(a->t, cap);
+    a->valid_t = maybe(8);
     if (byte() & 1) a->slot = numbers(a->t, cap);
     if (byte() & 1) a->lane = numbers(a->t, kv && !too_large ? or_(kv->lanes, kv->pages) : 1);
     if (byte() & 1) a->table = in(4 * matrix(1, 0, a->table_len, 0, a->d));

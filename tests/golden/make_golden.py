@@ -342,16 +342,19 @@ def frequencies(d, theta, scaling):
 
 
 def topic_rope():
-    topic = Topic("rope", "d pairs theta scaling factor low_freq high_freq old_context positions")
+    topic = Topic("rope", "d pairs theta scaling factor low_freq high_freq old_context norm_eps positions")
     rng = np.random.Generator(np.random.PCG64(6))
     llama31 = (8.0, 1.0, 4.0, 8192.0)
     positions = np.int32([0, 1, 2, 17, 100, 8191, 8192, 131071])
-    for d, pairs, theta, scaling in (
-        (64, "half", 100000.0, None),
-        (128, "half", 500000.0, llama31),
-        (128, "interleaved", 500000.0, llama31),
-        (8, "interleaved", 10000.0, None),
-        (6, "half", 10000.0, (16.0, 1.0, 32.0, 8192.0)),
+    for d, pairs, theta, scaling, eps in (
+        (64, "half", 100000.0, None, None),
+        (128, "half", 500000.0, llama31, None),
+        (128, "interleaved", 500000.0, llama31, None),
+        (8, "interleaved", 10000.0, None, None),
+        (6, "half", 10000.0, (16.0, 1.0, 32.0, 8192.0), None),
+        (128, "interleaved", 500000.0, llama31, 0.0),
+        (80, "half", 10000.0, None, 0.25),
+        (6, "interleaved", 10000.0, None, 0.0),
     ):
         angle = positions[:, None] * frequencies(d, theta, scaling)
         cos, sin = np.cos(angle), np.sin(angle)
@@ -362,8 +365,14 @@ def topic_rope():
         a, b = (slice(0, d // 2), slice(d // 2, d)) if pairs == "half" else (slice(0, d, 2), slice(1, d, 2))
         y[:, a], y[:, b] = first * cos - second * sin, second * cos + first * sin
         bound[:, a] = bound[:, b] = 8 * U * (np.abs(first) + np.abs(second))
+        if eps is not None:  # what y's error does to y and to its root mean square; the f32 rounding at the end
+            r = 1 / np.sqrt((y * y).mean(1, keepdims=True) + eps)
+            share = (np.abs(y) * bound).sum(1, keepdims=True) / (y * y).sum(1, keepdims=True)
+            bound = 1.001 * r * (bound + np.abs(y) * (share + U))
+            y = y * r
         topic.case(
-            d, pairs, theta, int(scaling is not None), *(scaling or (0, 0, 0, 0)), len(positions),
+            d, pairs, theta, int(scaling is not None), *(scaling or (0, 0, 0, 0)), "none" if eps is None else eps,
+            len(positions),
             position=positions, table=np.concatenate([cos, sin], 1).astype(F32), x=bits, y=y.astype(F64), bound=bound.astype(F64),
         )
     return topic
