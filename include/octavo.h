@@ -565,19 +565,27 @@ OCT_API int64_t oct_kv_dequant_scratch(const oct_kv_dequant_args *a);
  *   s[t] = scale sum_e q[i,h,e] K[b,t,g,e]      t = 0 .. n-1
  *   p[t] = exp(s[t] - max s) / sum exp(s - max s)
  *   y[i,h,:] = round( sum_t p[t] V[b,t,g,:] )   n = 0: zeros
+ * With splits = S > 0, for split j of token i, tokens T = [j w, min(n, (j+1) w)) with w = cdiv(n, S):
+ *   y_max[i,j,h]   = max s[t]     y_sum[i,j,h] = sum exp(s[t] - y_max)     y_split[i,j,h,:] = sum exp(s[t] - y_max) V[b,t,g,:]
+ *   over t in T; no tokens, or no score above -infinity: -infinity, 0, 0. So y = sum_j f_j y_split / sum_j f_j y_sum with
+ *   f_j = exp(y_max[j] - max_j y_max).
  * Decoding: one token a lane, len = tokens in the lane. Causal prefill: tokens of a lane in order, len = position + 1;
  * consecutive tokens of one lane share the reading of the cache.
  *   q    in  [t, heads, d]  bf16        strides ldq (token), head_q
  *   y    out [t, heads, d]  bf16, f32   strides ldy, head_y
  *   len  in  [t] i32   0 <= len[i] <= the lane's capacity
  *   lane in  [t] i32   NULL: i
+ *   y_max, y_sum  out [t, S, heads] f32      token stride ld_split (0: S heads) of both; each may be NULL, as may y_split
+ *   y_split       out [t, S, heads, d] f32   packed
  *   scale: 0 means 1/sqrt(d)
  *   heads % kv.heads == 0.
  *   BOUND: e = 4 (d + 8) u |scale| max_t sum_e |q K| is the error of a score;
  *          |y - exact| <= (2 e + 8 (n + 16) u) max_t |V[b,t,g,:]| + 2^-126 elementwise, and rounding to y's type on top;
  *          as long as these scores and n max |V| are far below f32's largest number. NaN or +infinity among a row's
  *          scores: NaN. An infinity in V shows as infinity or NaN.
- *   Deterministic; a token's bits depend neither on the other tokens of the call nor on the threads.
+ *          With max_t and n of the split's tokens: |y_max - exact| <= e;  y_sum and y_split: within exp(2 e) - 1 + 8 (n + 16) u
+ *          of the exact y_sum, for y_split times max_t |V[b,t,g,:]|, + n 2^-125 (1 + max_t |V|).
+ *   Deterministic; a token's bits depend neither on the other tokens of the call nor on the threads, but on splits.
  *   scratch: see oct_attn_scratch.
  *   source: FBGEMM GenAI gqa_attn_splitk, mqa_attn; lifted to any head size, KV heads, length, pages and prefill */
 typedef struct oct_attn_args {
@@ -593,8 +601,9 @@ typedef struct oct_attn_args {
     const oct_kv *kv;
     float scale;
     int32_t window;       /* sliding window (not yet: 0) */
-    int32_t splits, flags;/* split outputs (not yet: 0) */
-    float *y_max, *y_sum; /* of each split (not yet: NULL) */
+    int32_t splits, flags;/* 0: no split outputs; flags: none yet */
+    float *y_max, *y_sum, *y_split;
+    int64_t ld_split;
     int64_t reserved[4];
 } oct_attn_args;
 OCT_API oct_status oct_attn(const oct_attn_args *a);

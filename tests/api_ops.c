@@ -469,7 +469,10 @@ static void attn_good(void *args, api_arena *m)
 {
     static const int32_t len[] = { 8, 0, 5, 6, 1, 3 }, lane[] = { 0, 1, 2, 2, 1, 0 };
     oct_attn_args *a = args;
-    *a = (oct_attn_args){ .t = 6, .heads = 4, .d = 16, .ldq = 70, .head_q = 17, .q_dtype = OCT_BF16, .y_dtype = OCT_F32, .ldy = 80, .head_y = 18 };
+    *a = (oct_attn_args){ .t = 6, .heads = 4, .d = 16, .ldq = 70, .head_q = 17, .q_dtype = OCT_BF16, .y_dtype = OCT_F32, .ldy = 80, .head_y = 18, .splits = 3, .ld_split = 14 };
+    a->y_max = api_mem(m, 6 * 14 * 4);
+    a->y_sum = api_mem(m, 6 * 14 * 4);
+    a->y_split = api_mem(m, 6 * 12 * 16 * 4);
     a->q = api_mem(m, 6 * 70 * 2);
     a->y = api_mem(m, 6 * 80 * 4);
     a->len = ints(m, 6, len);
@@ -491,9 +494,10 @@ static const api_field attn_fields[] = {
     F(attn, PTR, len, 4, 1),
     F(attn, PTR, lane, 4, 0),
     F(attn, I32_NOT_YET, window, 0, 0),
-    F(attn, I32_NOT_YET, splits, 0, 0),
-    F(attn, PTR_NOT_YET, y_max, 0, 0),
-    F(attn, PTR_NOT_YET, y_sum, 0, 0),
+    N(attn, STRIDE, ld_split, "y_max", 3 * 4, 0),
+    F(attn, PTR, y_max, 4, 0),
+    F(attn, PTR, y_sum, 4, 0),
+    F(attn, PTR, y_split, 4, 0),
 };
 /* Groups are INT4's: in another format the field says nothing. */
 static void attn_groups(void)
@@ -521,6 +525,13 @@ static void attn_more(void)
     BAD(attn, OCT_E_SHAPE, "heads is 5", "kv.heads = 2", a.heads = 5);
     BAD(attn, OCT_E_SHAPE, "d is 8", "16", a.d = 8);
     BAD(attn, OCT_E_VALUE, "scale", "inf", a.scale = HUGE_VALF);
+    BAD(attn, OCT_E_VALUE, "splits is -1", "", a.splits = -1);
+    BAD(attn, OCT_E_VALUE, "y_max without splits", "", a.splits = 0);
+    BAD(attn, OCT_E_VALUE, "y_sum without splits", "", a.splits = 0, a.y_max = 0);
+    BAD(attn, OCT_E_VALUE, "y_split without splits", "", a.splits = 0, a.y_max = a.y_sum = 0);
+    GOOD(attn, a.splits = 0, a.y_max = a.y_sum = a.y_split = 0);
+    GOOD(attn, a.y_max = 0, a.y_split = 0);
+    GOOD(attn, a.splits = 1);
     BAD_DATA(attn, OCT_E_VALUE, "len[4]", "-1", set_int(a.len, 4, -1));
     BAD_DATA(attn, OCT_E_VALUE, "len[0] is 9", "8 tokens", set_int(a.len, 0, 9));
     BAD_DATA(attn, OCT_E_VALUE, "lane of token", "3", set_int(a.lane, 5, 3));

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { T, MODE, LEN, RATIO, KV_HEADS, D, FORMAT, LAYOUT, STRIDES, PAD, Y, SCALE, Q_KIND, K_KIND, V_KIND, BAD };
+enum { T, MODE, LEN, RATIO, KV_HEADS, D, FORMAT, LAYOUT, STRIDES, PAD, Y, SCALE, Q_KIND, K_KIND, V_KIND, BAD, SPLITS, SPLIT_OUT };
 static const ck_axis axes[] = {
     [T] = CK_INTS("t", 1, 1, 0, 2, 5, 13, 40),
     [MODE] = CK_NAMES("mode", "a lane each", "any lanes", "causal", "mixed"),
@@ -23,6 +23,8 @@ static const ck_axis axes[] = {
     [K_KIND] = CK_KV_KINDS("k"),
     [V_KIND] = CK_NAMES("v", "uniform", "near max", "nan inf", "any bytes", "any numbers", "uniform"),
     [BAD] = CK_NAMES("bad", "no", "no", "no", "no", "lane", "len", "page"),
+    [SPLITS] = CK_INTS("splits", 0, 0, 0, 1, 2, 3, 8, 33),
+    [SPLIT_OUT] = CK_NAMES("split outputs", "all", "all", "y_max", "y_sum", "y_split", "none"),
 };
 
 /* Rows of K or V of one lane and KV head as doubles, [n][d]. */
@@ -81,6 +83,53 @@ static void check_head(ck_case *c, const oct_attn_args *a, int64_t i, int64_t h,
     ck_compared(c, d);
 }
 
+/* Split j of token i and head h: its largest score, sums and bounds. */
+static void check_split(ck_case *c, const oct_attn_args *a, int64_t i, int64_t h, int64_t j, const double *k, const double *v)
+{
+    const int64_t n = a->len[i], d = a->d, width = oct_cdiv(n, a->splits), from = oct_min(n, j * width), to = oct_min(n, from + width);
+    const int64_t at = j * a->heads + h, count = to - from;
+    const double u = 0x1p-24, scale = a->scale != 0 ? (double)a->scale : (double)(float)(1 / sqrt((double)d));
+    const uint16_t *q = (const uint16_t *)a->q + i * a->ldq + h * a->head_q;
+    const int64_t ld = a->ld_split ? a->ld_split : a->splits * a->heads;
+    double most = -INFINITY, size = 0, sum = 0, *s = malloc((size_t)(count + 1) * sizeof *s);
+    int wild = 0; /* no numbers among the scores, or an f32 sum may overflow */
+    for (int64_t t = 0; t < count; t++) {
+        double abs = 0;
+        s[t] = 0;
+        for (int64_t e = 0; e < d; e++) {
+            const double p = (double)oct_bf16_to_f32(q[e]) * k[(from + t) * d + e];
+            s[t] += p;
+            abs += fabs(p);
+        }
+        s[t] *= scale;
+        wild |= !(abs * fabs(scale) < 1e38);
+        size = fmax(size, abs * fabs(scale));
+        most = fmax(most, s[t]);
+    }
+    for (int64_t t = 0; t < count; t++) sum += s[t] = exp(s[t] - most);
+    const double e0 = 4 * (double)(d + 8) * u * size, rel = expm1(2 * e0) + 8 * (double)(count + 16) * u, tiny = (double)count * 0x1p-125;
+    if (!wild && a->y_max && !(count ? fabs((double)a->y_max[i * ld + at] - most) <= e0 : a->y_max[i * ld + at] == (float)most))
+        ck_fail(c, "y_max[%lld,%lld,%lld] is %.9g, want %.9g within %.3g", (long long)i, (long long)j, (long long)h, (double)a->y_max[i * ld + at], most, e0);
+    if (!wild && a->y_sum && !ck_within(a->y_sum, OCT_F32, i * ld + at, sum, rel * sum + tiny))
+        ck_fail(c, "y_sum[%lld,%lld,%lld] is %.9g, want %.9g", (long long)i, (long long)j, (long long)h, (double)a->y_sum[i * ld + at], sum);
+    for (int64_t e = 0; !wild && a->y_split && e < d; e++) {
+        double y = 0, largest = 0;
+        for (int64_t t = 0; t < count; t++) {
+            const double x = v[(from + t) * d + e];
+            y += s[t] * x;
+            largest = fabs(x) > largest ? fabs(x) : largest;
+        }
+        if (!(largest * (double)count < 1e38)) continue;
+        if (!ck_within(a->y_split, OCT_F32, ((i * a->splits + j) * a->heads + h) * d + e, y, (rel * sum + tiny) * largest)) {
+            ck_fail(c, "y_split[%lld,%lld,%lld,%lld] is %.9g, want %.9g", (long long)i, (long long)j, (long long)h, (long long)e,
+                    (double)a->y_split[((i * a->splits + j) * a->heads + h) * d + e], y);
+            break;
+        }
+    }
+    free(s);
+    ck_compared(c, 1);
+}
+
 /* Token i alone gives the bits that it gave among others. */
 static void check_alone(ck_case *c, const oct_attn_args *all, int64_t i)
 {
@@ -89,6 +138,7 @@ static void check_alone(ck_case *c, const oct_attn_args *all, int64_t i)
     int32_t *lane = ck_input(c, 1, 1, 1, 4);
     lane[0] = all->lane ? all->lane[i] : (int32_t)i;
     a.t = 1;
+    a.y_max = a.y_sum = a.y_split = 0;
     a.q = (const uint16_t *)all->q + i * all->ldq;
     a.len = all->len + i;
     a.lane = lane;
@@ -149,6 +199,15 @@ static void run(ck_case *c)
                         .y_dtype = ck_pick(c, Y) ? OCT_BF16 : OCT_F32, .ldy = heads * head + 2 * pad, .head_y = head, .len = len,
                         .lane = mode ? lane : 0, .kv = &kv, .scale = scales[ck_pick(c, SCALE)] };
     a.y = ck_output(c, t, cols, a.ldy, elem);
+    a.splits = (int32_t)ck_pick(c, SPLITS);
+    const int out = (int)ck_pick(c, SPLIT_OUT);
+    const int64_t stats = a.splits * heads, ld_stats = stats + 3 * pad;
+    if (a.splits && out < 5) {
+        a.ld_split = pad ? ld_stats : 0;
+        if (out < 3) a.y_max = ck_output(c, t, stats, ld_stats, 4);
+        if (out < 2 || out == 3) a.y_sum = ck_output(c, t, stats, ld_stats, 4);
+        if (out < 2 || out == 4) a.y_split = ck_output(c, 1, t * stats * d, t * stats * d, 4);
+    }
     if (!ck_fits(c, &a)) return;
     if (spoil(c, &a, lane, len)) {
         void *poison = ck_output(c, t, cols, a.ldy, elem);
@@ -163,12 +222,20 @@ static void run(ck_case *c)
             double *k = values(&full, kv.k, b, longest[b], g), *v = values(&full, kv.v, b, longest[b], g);
             for (int64_t i = 0; i < t; i++)
                 for (int64_t h = g * ratio; lane[i] == b && h < (g + 1) * ratio; h++)
-                    if (len0 < 200 || (h % 7 == 0 && (t < 3 || i % 9 == 0))) check_head(c, &a, i, h, k, v);
+                    if (len0 < 200 || (h % 7 == 0 && (t < 3 || i % 9 == 0))) {
+                        check_head(c, &a, i, h, k, v);
+                        for (int64_t j = 0; j < a.splits; j++) check_split(c, &a, i, h, j, k, v);
+                    }
             free(k);
             free(v);
         }
     for (int64_t i = 0; i < t; i++)
-        for (int64_t h = 0; !len[i] && h < heads; h++) check_head(c, &a, i, h, 0, 0);
+        for (int64_t h = 0; !len[i] && h < heads; h++) {
+            check_head(c, &a, i, h, 0, 0);
+            for (int64_t j = 0; j < a.splits; j++) check_split(c, &a, i, h, j, 0, 0);
+        }
+    if (a.y_max) ck_padding(c, "y_max", a.y_max, t, stats, ld_stats, 4);
+    if (a.y_sum) ck_padding(c, "y_sum", a.y_sum, t, stats, ld_stats, 4);
     ck_padding(c, "y", a.y, t, cols, a.ldy, elem);
     for (int64_t i = 0; i < t; i++)
         for (int64_t h = 0; pad && h + 1 < heads; h++)
@@ -222,4 +289,4 @@ static void bench(ck_bench *b)
 }
 
 const ck_op ck_attn = { &oct_op_attn, axes, sizeof axes / sizeof *axes, run, bench,
-                        "cache formats F8_TOKEN_OUT and F8_HEAD, high_first, window, splits, f16 and f32 queries" };
+                        "cache formats F8_TOKEN_OUT and F8_HEAD, high_first, window, f16 and f32 queries" };

@@ -30,15 +30,17 @@ typedef struct job {
     int64_t pieces; /* tasks a KV head */
     int64_t tokens; /* of a task */
     int64_t blocks; /* of tokens */
-    int64_t splits; /* 1, or the most chunks that a lane can have */
+    int64_t splits; /* chunks as tasks of their own, whose parts meet in scratch: the most that a lane can have; 0: not so */
     int64_t width;  /* d rounded up to 16 */
     int64_t row_bytes;
     float scale;    /* of q, log2 e included */
 } job;
 
-static int64_t chunk_of(int64_t len)
+/* Tokens of a chunk; the caller's splits, if there are some, are the chunks. */
+static int64_t chunk_of(const oct_attn_args *a, int64_t len)
 {
     int64_t n = CHUNK;
+    if (a->splits) return oct_max(1, oct_cdiv(len, a->splits));
     while (n * MAX_CHUNKS < len) n *= 2;
     return n;
 }
@@ -56,7 +58,9 @@ static job plan(const oct_attn_args *a)
     j.heads = oct_cdiv(j.group, j.pieces);
     j.tokens = a->lane ? rows / j.heads : 1;
     j.blocks = oct_cdiv(a->t, j.tokens);
-    j.splits = a->t * j.kv.heads * j.pieces < FEW_TASKS ? oct_min(MAX_CHUNKS, oct_cdiv(room, CHUNK)) : 1;
+    j.splits = a->t * j.kv.heads * j.pieces < FEW_TASKS ? oct_min(MAX_CHUNKS, oct_cdiv(room, CHUNK)) : 0;
+    if (j.splits == 1) j.splits = 0;
+    if (a->splits) j.splits = a->splits;
     j.scale = (float)((double)a->scale * 1.4426950408889634);
     return j;
 }
@@ -67,7 +71,7 @@ static int64_t part_floats(const job *j) { return j->width + 8; }
 int oct_attn_avx2_fits(const oct_attn_args *a, oct_fit *fit)
 {
     const job j = plan(a);
-    if (j.splits > 1) fit->scratch = a->t * a->heads * j.splits * part_floats(&j) * 4;
+    fit->scratch = a->t * a->heads * j.splits * part_floats(&j) * 4;
     return 1;
 }
 
@@ -316,7 +320,7 @@ static void run_of(const job *j, rows *r, int64_t from, int64_t to, int64_t g, i
             else _mm256_maskstore_ps(r->q + i * d + e, first_lanes(d - e), v);
         }
     }
-    const int64_t step = chunk_of(longest);
+    const int64_t step = chunk_of(a, longest);
     for (int64_t c = oct_max(split, 0), t = c * step; t < longest; c++, t += step) {
         chunk(j, r, lane, g, t, oct_min(longest, t + step));
         for (int64_t i = 0; i < r->count; i++) {
@@ -345,16 +349,28 @@ static void task(void *p, int64_t index)
 {
     const job *j = p;
     const oct_attn_args *a = j->a;
-    const int64_t split = j->splits > 1 ? index % j->splits : -1, piece = index / j->splits % (j->kv.heads * j->pieces);
-    const int64_t block = j->blocks - 1 - index / j->splits / (j->kv.heads * j->pieces); /* causal: the longest first */
+    const int64_t each = oct_max(1, j->splits), split = j->splits ? index % each : -1, piece = index / each % (j->kv.heads * j->pieces);
+    const int64_t block = j->blocks - 1 - index / each / (j->kv.heads * j->pieces); /* causal: the longest first */
     const int64_t g = piece / j->pieces, first = piece % j->pieces * j->heads, heads = oct_min(j->heads, j->group - first);
     const int64_t last = oct_min(a->t, (block + 1) * j->tokens);
     rows r;
     for (int64_t i = block * j->tokens, end; i < last; i = end) {
-        const int64_t step = chunk_of(a->len[i]);
-        for (end = i + 1; end < last && a->lane && a->lane[end] == a->lane[i] && chunk_of(a->len[end]) == step;) end++;
+        const int64_t step = chunk_of(a, a->len[i]);
+        for (end = i + 1; end < last && a->lane && a->lane[end] == a->lane[i] && chunk_of(a, a->len[end]) == step;) end++;
         if (heads > 0) run_of(j, &r, i, end, g, g * j->group + first, heads, split);
     }
+}
+
+/* A part as split j of the caller; NULL: it has no tokens. */
+static void write_split(const job *j, int64_t i, int64_t h, int64_t split, const float *part)
+{
+    const oct_attn_args *a = j->a;
+    const int64_t at = split * a->heads + h;
+    const int none = !part || part[j->width] == -FLT_MAX; /* or no score above -infinity */
+    float *y = a->y_split ? a->y_split + (i * a->splits * a->heads + at) * a->d : 0;
+    if (a->y_max) a->y_max[i * a->ld_split + at] = none ? -INFINITY : (float)((double)part[j->width] * 0.6931471805599453);
+    if (a->y_sum) a->y_sum[i * a->ld_split + at] = none ? 0 : part[j->width + 1];
+    for (int64_t e = 0; y && e < a->d; e++) y[e] = none ? 0 : part[e];
 }
 
 /* Merges a token's parts. */
@@ -362,9 +378,10 @@ static void finish(void *p, int64_t i)
 {
     const job *j = p;
     const oct_attn_args *a = j->a;
-    const int64_t len = a->len[i], chunks = len ? oct_cdiv(len, chunk_of(len)) : 0;
+    const int64_t len = a->len[i], chunks = oct_cdiv(len, chunk_of(a, len));
     for (int64_t h = 0; h < a->heads; h++) {
         float *part = (float *)a->on.scratch + (i * a->heads + h) * j->splits * part_floats(j), *total = part;
+        for (int64_t s = 0; s < a->splits; s++) write_split(j, i, h, s, s < chunks ? part + s * part_floats(j) : 0);
         for (int64_t c = 1; c < chunks; c++) {
             part += part_floats(j);
             merge(total, &total[j->width], &total[j->width + 1], part, part[j->width], part[j->width + 1], j->width);
@@ -376,7 +393,7 @@ static void finish(void *p, int64_t i)
 oct_status oct_attn_avx2(const oct_attn_args *a)
 {
     job j = plan(a);
-    oct_parallel(&a->on, j.blocks * j.kv.heads * j.pieces * j.splits, task, &j);
-    if (j.splits > 1) oct_parallel(&a->on, a->t, finish, &j);
+    oct_parallel(&a->on, j.blocks * j.kv.heads * j.pieces * oct_max(1, j.splits), task, &j);
+    if (j.splits) oct_parallel(&a->on, a->t, finish, &j);
     return OCT_OK;
 }

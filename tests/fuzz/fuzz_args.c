@@ -361,7 +361,9 @@ static void attn_fill(void *p)
     a->head_q = stride(a->d); a->head_y = stride(a->d);
     if (byte() < 60) { a->ldq = stride(300); a->ldy = stride(300); }
     a->scale = byte() < 200 ? 0 : (float)odd_value();
-    if (byte() > 250) { a->window = constant(2); a->splits = constant(2); a->flags = constant(2); }
+    if (byte() > 250) { a->window = constant(2); a->flags = constant(2); }
+    a->splits = byte() < 120 ? 0 : constant(6);
+    a->ld_split = stride(a->splits * 4);
 }
 static void attn_give(void *p)
 {
@@ -373,6 +375,13 @@ static void attn_give(void *p)
     small(a->t, a->heads, cap < 4096 ? 1 + cap : 4096, a->d);
     a->q = in(2 * matrix(a->t, a->ldq, a->heads, a->head_q, a->d));
     a->y = out(elem(a->y_dtype) * matrix(a->t, a->ldy, a->heads, a->head_y, a->d));
+    if (a->splits > 0) {
+        const int64_t parts = a->splits * a->heads;
+        small(a->t, parts, 1, a->d);
+        if (byte() & 1) a->y_max = out(4 * matrix(1, 0, a->t, a->ld_split, parts));
+        if (byte() & 1) a->y_sum = out(4 * matrix(1, 0, a->t, a->ld_split, parts));
+        if (byte() & 1) a->y_split = out((wide)4 * a->t * parts * a->d);
+    }
     a->len = numbers(a->t, (cap < 4096 ? cap : 4096) + 1);
     if (byte() & 1) a->lane = numbers(a->t, or_(kv->lanes, kv->pages));
 }
