@@ -175,7 +175,7 @@ OCT_API void oct_set_trace(oct_trace_fn *fn, void *ctx);
 #define OCT_SCALE_ROW    2 /* a row:                    [m] */
 #define OCT_SCALE_GROUP  3 /* block_k columns of a row: [m][cdiv(k, block_k)] */
 #define OCT_SCALE_BLOCK  4 /* block_m x block_k:        [cdiv(m, block_m)][cdiv(k, block_k)] */
-#define OCT_SCALE_COL    5 /* a column:                 [k]                                      (not yet) */
+#define OCT_SCALE_COL    5 /* a column:                 [k] */
 
 /* Layout of two-dimensional scales: which index is contiguous. */
 #define OCT_K_MAJOR  0 /* [rows][cdiv(k, block_k)] */
@@ -195,19 +195,19 @@ OCT_API void oct_set_trace(oct_trace_fn *fn, void *ctx);
 #define OCT_QUANT_SCALE_GIVEN 1 /* `scale` is an input: q = sat(x / scale) whatever the rule; scale_ub must be NULL */
 
 /* q[i,j] = sat(x[i,j] / s) with the scope's scale s; see Rule.
- *   x      in  [m, k]  f32, bf16 (f16 not yet)          row stride ldx
+ *   x      in  [m, k]  f32, bf16, f16                   row stride ldx
  *   y      out [m, k]  f8e4m3fn (other codes not yet)   row stride ldy
  *   scale  out (in with SCALE_GIVEN)  f32               shape of the scope; for GROUP and BLOCK, ld_scale is the
  *                                                       stride between its rows (K_MAJOR) or K groups (MN_MAJOR)
  *   block_m, block_k: of BLOCK and GROUP; 0 means 128. Edge blocks are smaller.
  *   Infinity: an amax of infinity gives s = infinity; finite x then give 0 with x's sign, infinite x give NaN.
- *   k = 0 or m = 0: no codes; the scopes that exist (TENSOR; ROW with k = 0) get the scale of amax = 0.
+ *   k = 0 or m = 0: no codes; the scopes that exist (TENSOR; ROW with k = 0; COL with m = 0) get the scale of amax = 0.
  *   EXACT. Deterministic. No scratch.
- *   source: FBGEMM GenAI quantize_fp8_per_tensor, _per_row, quantize_fp8_row, _group, _block */
+ *   source: FBGEMM GenAI quantize_fp8_per_tensor, _per_row, _per_col, quantize_fp8_row, _group, _block */
 typedef struct oct_quant_args {
     int64_t size;
     oct_on on;
-    int32_t scaling;      /* TENSOR, ROW, GROUP, BLOCK */
+    int32_t scaling;      /* TENSOR, ROW, COL, GROUP, BLOCK */
     int32_t rule;         /* OCT_RULE_ */
     int32_t scale_layout; /* K_MAJOR, MN_MAJOR */
     int32_t flags;        /* OCT_QUANT_ */
@@ -237,13 +237,13 @@ OCT_API int64_t oct_quant_scratch(const oct_quant_args *a);
 
 /* y[i,j] = round(scale * x[i,j]), one f32 product, then rounded to y's type.
  *   x      in  [m, k]  f8e4m3fn                         row stride ldx
- *   y      out [m, k]  f32, bf16                        row stride ldy
+ *   y      out [m, k]  f32, bf16, f16                   row stride ldy
  *   scale  in  f32, as oct_quant writes it; NONE: no scale (NULL)
  *   EXACT. Deterministic. No scratch. */
 typedef struct oct_dequant_args {
     int64_t size;
     oct_on on;
-    int32_t scaling;      /* NONE, TENSOR, ROW, GROUP, BLOCK */
+    int32_t scaling;      /* NONE, TENSOR, ROW, COL, GROUP, BLOCK */
     int32_t scale_layout;
     int64_t m, k, block_m, block_k;
     const void *x;

@@ -55,9 +55,9 @@ static void quant_good(void *args, api_arena *m)
     a->scale_ub = api_mem(m, 4);
 }
 static const api_field quant_fields[] = {
-    F(quant, DTYPE, x_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
+    F(quant, DTYPE, x_dtype, BIT(OCT_F32) | BIT(OCT_BF16) | BIT(OCT_F16), 0),
     F(quant, DTYPE, y_dtype, BIT(OCT_F8E4M3FN), 0),
-    F(quant, CHOICE, scaling, 6, BIT(OCT_SCALE_NONE) | BIT(OCT_SCALE_COL)),
+    F(quant, CHOICE, scaling, 6, BIT(OCT_SCALE_NONE)),
     F(quant, CHOICE, rule, 2, 0),
     F(quant, CHOICE, scale_layout, 2, 0),
     F(quant, FLAGS, flags, OCT_QUANT_SCALE_GIVEN, 0),
@@ -83,6 +83,7 @@ static void quant_more(void)
     GOOD(quant, a.flags = OCT_QUANT_SCALE_GIVEN, a.scale_ub = 0);
     GOOD(quant, a.block_m = a.block_k = INT64_MAX);
     GOOD(quant, a.m = 0, a.x = 0, a.y = 0, a.scale = 0);
+    BAD_DATA(quant, OCT_E_NULL, "scale", 0, a.scaling = OCT_SCALE_COL, a.ld_scale = 0, a.m = 0, a.scale = 0); /* columns have scales all the same */
     GOOD(quant, a.scaling = OCT_SCALE_TENSOR, a.m = 0, a.x = 0, a.y = 0);
 }
 
@@ -100,8 +101,8 @@ static void dequant_good(void *args, api_arena *m)
 }
 static const api_field dequant_fields[] = {
     F(dequant, DTYPE, x_dtype, BIT(OCT_F8E4M3FN), 0),
-    F(dequant, DTYPE, y_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
-    F(dequant, CHOICE, scaling, 6, BIT(OCT_SCALE_COL)),
+    F(dequant, DTYPE, y_dtype, BIT(OCT_F32) | BIT(OCT_BF16) | BIT(OCT_F16), 0),
+    F(dequant, CHOICE, scaling, 6, 0),
     F(dequant, CHOICE, scale_layout, 2, 0),
     F(dequant, EXTENT, m, 0, 1),
     F(dequant, EXTENT, k, 0, 1),

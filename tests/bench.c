@@ -48,6 +48,7 @@ void ck_bench_fill(ck_bench *b, void *p, int32_t dtype, int64_t n, float scale)
         x *= scale;
         if (dtype == OCT_F32) ((float *)p)[i] = x;
         else if (dtype == OCT_BF16) ((uint16_t *)p)[i] = oct_bf16_from_f32(x);
+        else if (dtype == OCT_F16) ((uint16_t *)p)[i] = oct_f16_from_f32(x);
         else ((uint8_t *)p)[i] = oct_f8e4m3fn_from_f32(x * 100);
     }
 }

@@ -24,7 +24,7 @@ void ck_gpu_bench_fill(ck_bench *b, void *p, int32_t dtype, int64_t n, float sca
 {
     static unsigned char block[PATTERN * 4];
     void *stream = ck_gpu_open();
-    const int64_t elem = dtype == OCT_F32 ? 4 : dtype == OCT_BF16 ? 2 : 1, step = oct_min(n, PATTERN);
+    const int64_t elem = oct_dtype_bits(dtype) / 8, step = oct_min(n, PATTERN);
     const int64_t first = (int64_t)(b->rng % 65536) % step;
     const int was = b->gpu;
     b->gpu = 0;

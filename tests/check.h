@@ -40,7 +40,7 @@ void ck_freeze(ck_case *c);
 /* Kinds of input values: an axis for most checks, CK_KINDS. */
 enum { CK_UNIFORM, CK_NEAR_MAX, CK_SUBNORMAL, CK_CODES, CK_SPECIAL, CK_OUTLIER, CK_ZERO, CK_TINY_RANGE, CK_KIND_COUNT };
 #define CK_KINDS(name) CK_NAMES(name, "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero", "constant")
-/* Fills a matrix of f32, bf16 or f8e4m3fn. CK_SPECIAL: NaN of any sign and payload and infinities (f8: NaN), many in one
+/* Fills a matrix of f32, bf16, f16 or f8e4m3fn. CK_SPECIAL: NaN of any sign and payload and infinities (f8: NaN), many in one
  * row of three, few in the others; the other kinds are finite. */
 void ck_fill(ck_case *c, void *p, int32_t dtype, int64_t rows, int64_t cols, int64_t ld, int kind);
 /* Element i of memory of that type as a double. */

@@ -81,7 +81,8 @@ static float special(ck_case *c, int often)
 static float value_of(ck_case *c, int kind, int32_t dtype, int64_t row, int64_t i)
 {
     /* amax of f32 and bf16 inputs stays where products and sums of the ops are finite */
-    const float max = dtype == OCT_F8E4M3FN ? 448.0f : 3e18f, sub = dtype == OCT_F8E4M3FN ? 0x1p-6f : 0x1p-126f;
+    const float max = dtype == OCT_F8E4M3FN ? 448.0f : dtype == OCT_F16 ? 65504.0f : 3e18f;
+    const float sub = dtype == OCT_F8E4M3FN ? 0x1p-6f : dtype == OCT_F16 ? 0x1p-14f : 0x1p-126f;
     switch (kind) {
     case CK_NEAR_MAX:   return ck_uniform(c, 0.9f, 1.0f) * (ck_rnd(c) & 1 ? max : -max);
     case CK_SUBNORMAL:  return ck_uniform(c, -1, 1) * sub;
@@ -104,6 +105,8 @@ void ck_fill(ck_case *c, void *p, int32_t dtype, int64_t rows, int64_t cols, int
             const float x = value_of(c, kind == CK_SPECIAL && i % every == dirty ? CK_SPECIAL_ROW : kind, dtype, i, i * cols + j);
             if (dtype == OCT_F32) ((float *)p)[at] = x;
             else if (dtype == OCT_BF16) ((uint16_t *)p)[at] = x != x ? (uint16_t)(oct_f32_bits(x) >> 16) : oct_bf16_from_f32(x);
+            else if (dtype == OCT_F16)
+                ((uint16_t *)p)[at] = x != x ? (uint16_t)(oct_f32_bits(x) >> 16 | 0x7c01) : oct_f16_from_f32(x);
             else if (kind == CK_CODES) ((uint8_t *)p)[at] = (uint8_t)((i * cols + j) % 254 % 127 | ((i * cols + j) % 254 >= 127) << 7);
             else if (kind == CK_SPECIAL && x != x) ((uint8_t *)p)[at] = ck_rnd(c) & 1 ? 0x7f : 0xff;
             else ((uint8_t *)p)[at] = oct_f8e4m3fn_from_f32(x);
@@ -115,6 +118,7 @@ double ck_value(const void *p, int32_t dtype, int64_t i)
     switch (dtype) {
     case OCT_F32:  return ((const float *)p)[i];
     case OCT_BF16: return oct_bf16_to_f32(((const uint16_t *)p)[i]);
+    case OCT_F16:  return oct_f16_to_f32(((const uint16_t *)p)[i]);
     default:       return oct_f8e4m3fn_to_f32(((const uint8_t *)p)[i]);
     }
 }

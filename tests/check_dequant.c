@@ -5,11 +5,11 @@ enum { M, K, SCALING, LAYOUT, BLOCK_M, BLOCK_K, Y, PAD, KIND, SCALE_KIND };
 static const ck_axis axes[] = {
     [M] = CK_INTS("m", 0, 1, 2, 7, 9, 130, 0),
     [K] = CK_INTS("k", 1, 1, 7, 8, 9, 0, 129, 256, 520, 4096),
-    [SCALING] = CK_NAMES("scaling", "none", "tensor", "row", "group", "block"),
+    [SCALING] = CK_NAMES("scaling", "none", "tensor", "row", "group", "block", "col"),
     [LAYOUT] = CK_NAMES("layout", "k", "mn"),
     [BLOCK_M] = CK_INTS("block_m", 0, 0, 1, 3),
     [BLOCK_K] = CK_INTS("block_k", 0, 0, 5, 8),
-    [Y] = CK_NAMES("y", "f32", "bf16"),
+    [Y] = CK_NAMES("y", "f32", "bf16", "f16"),
     [PAD] = CK_INTS("pad", 0, 0, 3),
     [KIND] = CK_KINDS("x"),
     [SCALE_KIND] = CK_KINDS("scale"),
@@ -20,7 +20,7 @@ static void run(ck_case *c)
     const int64_t m = ck_pick(c, M), k = ck_pick(c, K), ld = k + ck_pick(c, PAD);
     const int64_t bm = ck_pick(c, BLOCK_M) ? ck_pick(c, BLOCK_M) : 128,
                   bk = ck_pick(c, BLOCK_K) ? ck_pick(c, BLOCK_K) : 128;
-    const int32_t y_dtype = ck_pick(c, Y) ? OCT_BF16 : OCT_F32, elem = y_dtype == OCT_BF16 ? 2 : 4;
+    const int32_t y_dtype = (int32_t[]){ OCT_F32, OCT_BF16, OCT_F16 }[ck_pick(c, Y)], elem = y_dtype == OCT_F32 ? 4 : 2;
     const int32_t scaling = (int32_t)ck_pick(c, SCALING);
     oct_dequant_args a = { .size = sizeof a,
                            .scaling = scaling,
@@ -35,6 +35,7 @@ static void run(ck_case *c)
                            .ldy = ld };
     int64_t r = m, s = 1;
     if (scaling == OCT_SCALE_TENSOR) r = 1;
+    if (scaling == OCT_SCALE_COL) r = k;
     if (scaling == OCT_SCALE_GROUP || scaling == OCT_SCALE_BLOCK) {
         r = scaling == OCT_SCALE_BLOCK ? (m + bm - 1) / bm : m;
         s = (k + bk - 1) / bk;
@@ -95,5 +96,5 @@ static void bench(ck_bench *b)
 }
 
 const ck_op ck_dequant = {
-    &oct_op_dequant, axes, sizeof axes / sizeof *axes, run, bench, "f8e4m3fnuz, f8e5m2, f16 output, COL scales"
+    &oct_op_dequant, axes, sizeof axes / sizeof *axes, run, bench, "f8e4m3fnuz, f8e5m2"
 };

@@ -8,12 +8,12 @@ enum { M, K, SCALING, LAYOUT, BLOCK_M, BLOCK_K, MODE, UB, PAD, KIND, SCALE_KIND 
 static const ck_axis axes[] = {
     [M] = CK_INTS("m", 1, 1, 2, 3, 0, 130, 1200),
     [K] = CK_INTS("k", 2, 1, 7, 31, 32, 33, 0, 160, 576, 4096, 131080),
-    [SCALING] = CK_NAMES("scaling", "tensor", "row", "group", "block"),
+    [SCALING] = CK_NAMES("scaling", "tensor", "row", "group", "block", "col"),
     [LAYOUT] = CK_NAMES("layout", "k", "mn"),
     [BLOCK_M] = CK_INTS("block_m", 0, 0, 1, 3, INT64_MAX),
     [BLOCK_K] = CK_INTS("block_k", 0, 0, 5, 32, INT64_MAX),
-    [MODE] = CK_NAMES("mode", "f32 min", "f32 eps", "f32 given", "bf16 min", "bf16 eps",
-                      "bf16 given"), /* one axis: all meet all inputs */
+    [MODE] = CK_NAMES("mode", "f32 min", "f32 eps", "f32 given", "bf16 min", "bf16 eps", "bf16 given",
+                      "f16 min", "f16 eps", "f16 given"), /* one axis: all meet all inputs */
     [UB] = CK_NAMES("ub", "none", "no", "without", "0.75", "1e30", "0", "-1", "inf", "nan", "448.00003"),
     [PAD] = CK_INTS("pad", 0, 0, 5),
     [KIND] = CK_NAMES("input", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero",
@@ -70,7 +70,9 @@ static void fill(ck_case *c, void *x, int32_t dtype, int64_t m, int64_t k, int64
             const float v = special(c, kind, i, j, s);
             if (dtype == OCT_F32) memcpy((char *)x + (i * ld + j) * 4, &v, 4); /* a signaling NaN stays one */
             else {
-                const uint16_t h = v != v ? (uint16_t)(oct_f32_bits(v) >> 16 | 1) : oct_bf16_from_f32(v);
+                const uint16_t bits = (uint16_t)(oct_f32_bits(v) >> 16);
+                uint16_t h = v != v ? bits | 1 : oct_bf16_from_f32(v);
+                if (dtype == OCT_F16) h = kind == RANDOM_BITS ? bits : v != v ? bits | 0x7c01 : oct_f16_from_f32(v);
                 memcpy((char *)x + (i * ld + j) * 2, &h, 2);
             }
         }
@@ -80,8 +82,9 @@ static void fill(ck_case *c, void *x, int32_t dtype, int64_t m, int64_t k, int64
 static void call(ck_case *c, const char *what, int64_t m, int64_t k, int32_t scaling, int64_t block_k, int with_ub)
 {
     static const float ubs[] = { 0, 0, 0, 0.75f, 1e30f, 0, -1, INFINITY, NAN, 448.00003f };
-    const int64_t pad = ck_pick(c, PAD), elem = ck_pick(c, MODE) >= 3 ? 2 : 4;
-    const int given = ck_pick(c, MODE) % 3 == 2, blocks = scaling >= OCT_SCALE_GROUP;
+    const int32_t dtype = (int32_t[]){ OCT_F32, OCT_BF16, OCT_F16 }[ck_pick(c, MODE) / 3];
+    const int64_t pad = ck_pick(c, PAD), elem = dtype == OCT_F32 ? 4 : 2;
+    const int given = ck_pick(c, MODE) % 3 == 2, blocks = scaling == OCT_SCALE_GROUP || scaling == OCT_SCALE_BLOCK;
     oct_quant_args a = { .size = sizeof a,
                          .scaling = scaling,
                          .rule = ck_pick(c, MODE) % 3 == 1,
@@ -91,12 +94,12 @@ static void call(ck_case *c, const char *what, int64_t m, int64_t k, int32_t sca
                          .k = k,
                          .block_m = ck_pick(c, BLOCK_M),
                          .block_k = block_k,
-                         .x_dtype = elem == 2 ? OCT_BF16 : OCT_F32,
+                         .x_dtype = dtype,
                          .y_dtype = OCT_F8E4M3FN,
                          .ldx = k + pad,
                          .ldy = k + 2 * pad };
     const int64_t bm = a.block_m ? a.block_m : 128, bk = a.block_k ? a.block_k : 128;
-    int64_t r = 1, s = scaling == OCT_SCALE_TENSOR ? 1 : m;
+    int64_t r = 1, s = scaling == OCT_SCALE_TENSOR ? 1 : scaling == OCT_SCALE_COL ? k : m;
     if (blocks) {
         r = scaling == OCT_SCALE_BLOCK ? m / bm + (m % bm != 0) : m;
         s = k / bk + (k % bk != 0);
@@ -145,7 +148,7 @@ static void run(ck_case *c)
 
 static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t rule, int32_t x_dtype, int64_t m, int64_t k)
 {
-    const int64_t elem = x_dtype == OCT_BF16 ? 2 : 4;
+    const int64_t elem = x_dtype == OCT_F32 ? 4 : 2;
     const double bytes = (double)(elem + 1) * (double)(m * k);
     const int n = ck_bench_sets(b, bytes);
     oct_quant_args a[CK_BENCH_SETS];
@@ -170,10 +173,12 @@ static void bench(ck_bench *b)
         bench_one(b, "row 16384x16384 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 16384, 16384);
         bench_one(b, "row 2048x53248 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 2048, 53248);
         bench_one(b, "row 16x8192 bf16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_BF16, 16, 8192);
+        bench_one(b, "row 8192x8192 f16", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_F16, 8192, 8192);
         bench_one(b, "row 8192x8192 f32", OCT_SCALE_ROW, OCT_RULE_EPS, OCT_F32, 8192, 8192);
         bench_one(b, "group 8192x8192 bf16, mn", OCT_SCALE_GROUP, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
         bench_one(b, "block 8192x8192 bf16", OCT_SCALE_BLOCK, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
         bench_one(b, "tensor 8192x8192 bf16", OCT_SCALE_TENSOR, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
+        bench_one(b, "col 8192x8192 bf16", OCT_SCALE_COL, OCT_RULE_EPS, OCT_BF16, 8192, 8192);
         bench_one(b, "tensor 16x8192 bf16", OCT_SCALE_TENSOR, OCT_RULE_EPS, OCT_BF16, 16, 8192);
         return;
     }
@@ -182,10 +187,11 @@ static void bench(ck_bench *b)
     bench_one(b, "group 2048x4096 bf16", OCT_SCALE_GROUP, OCT_RULE_MIN, OCT_BF16, 2048, 4096);
     bench_one(b, "block 2048x4096 bf16", OCT_SCALE_BLOCK, OCT_RULE_MIN, OCT_BF16, 2048, 4096);
     bench_one(b, "tensor 2048x4096 bf16", OCT_SCALE_TENSOR, OCT_RULE_MIN, OCT_BF16, 2048, 4096);
+    bench_one(b, "col 2048x4096 bf16", OCT_SCALE_COL, OCT_RULE_MIN, OCT_BF16, 2048, 4096);
     bench_one(b, "row 1x4096 bf16", OCT_SCALE_ROW, OCT_RULE_MIN, OCT_BF16, 1, 4096);
 }
 
 const ck_op ck_quant = {
     &oct_op_quant, axes,  sizeof axes / sizeof *axes,
-    run,           bench, "f16 input, f8e4m3fnuz and f8e5m2, COL scales, valid_m, stochastic rounding"
+    run,           bench, "f8e4m3fnuz and f8e5m2, valid_m, stochastic rounding"
 };

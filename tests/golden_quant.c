@@ -26,18 +26,19 @@ static int index_of(const char *name, const char *const *names, int n)
 }
 
 typedef struct quant_data {
-    float *x_f32, *scale, *dequant_f32;
-    uint16_t *x_bf16, *dequant_bf16;
+    void *x[3], *dequant[3]; /* f32, bf16, f16 */
+    float *scale;
     uint8_t *y;
-    int64_t at_y, at_scale, at_f32, at_bf16; /* of the case */
+    int64_t at_y, at_scale, at_dequant[3]; /* of the case */
 } quant_data;
 
 /* One line of quant.txt; mask is what oct_cpu_mask gets. */
 static void quant_case(quant_data *d, const char *line, uint32_t mask, int last)
 {
-    static const char *const dtypes[] = { "f32", "bf16" }, *const layouts[] = { "k", "mn" },
+    static const char *const dtypes[] = { "f32", "bf16", "f16" }, *const layouts[] = { "k", "mn" },
                              *const rules[] = { "min", "eps", "given" };
-    static const char *const scalings[] = { "none", "tensor", "row", "group", "block" };
+    static const char *const scalings[] = { "none", "tensor", "row", "group", "block", "col" };
+    static const int32_t types[] = { OCT_F32, OCT_BF16, OCT_F16 };
     char x_dtype[8], scaling[8], rule[8], layout[8];
     long long x_offset, m, k, block_m, block_k;
     float ub;
@@ -46,9 +47,9 @@ static void quant_case(quant_data *d, const char *line, uint32_t mask, int last)
         verdict(line, "not understood", 0);
         return;
     }
-    const int bf16 = index_of(x_dtype, dtypes, 2), given = !strcmp(rule, "given");
+    const int type = index_of(x_dtype, dtypes, 3), bytes = type ? 2 : 4, given = !strcmp(rule, "given");
     oct_quant_args q = { .size = sizeof q,
-                         .scaling = index_of(scaling, scalings, 5),
+                         .scaling = index_of(scaling, scalings, 6),
                          .rule = given ? 0 : index_of(rule, rules, 2),
                          .scale_layout = index_of(layout, layouts, 2),
                          .flags = given ? OCT_QUANT_SCALE_GIVEN : 0,
@@ -56,12 +57,12 @@ static void quant_case(quant_data *d, const char *line, uint32_t mask, int last)
                          .k = k,
                          .block_m = block_m,
                          .block_k = block_k,
-                         .x = bf16 ? (void *)(d->x_bf16 + x_offset) : (void *)(d->x_f32 + x_offset),
-                         .x_dtype = bf16 ? OCT_BF16 : OCT_F32,
+                         .x = (char *)d->x[type] + x_offset * bytes,
+                         .x_dtype = types[type],
                          .y_dtype = OCT_F8E4M3FN,
                          .scale_ub = given || ub > 1e38f ? 0 : &ub };
     const int64_t bm = block_m ? block_m : 1, groups = block_k ? (k + block_k - 1) / block_k : 1;
-    const int64_t scales = q.scaling == OCT_SCALE_TENSOR ? 1 : (m + bm - 1) / bm * groups, n = m * k;
+    const int64_t scales = q.scaling == OCT_SCALE_TENSOR ? 1 : q.scaling == OCT_SCALE_COL ? k : (m + bm - 1) / bm * groups, n = m * k;
     uint8_t *y = malloc((size_t)n);
     float *scale = malloc((size_t)scales * 4);
     void *back = malloc((size_t)n * 4);
@@ -84,10 +85,10 @@ static void quant_case(quant_data *d, const char *line, uint32_t mask, int last)
                                  .y = back,
                                  .y_dtype = q.x_dtype,
                                  .scale = d->scale + d->at_scale };
-    const void *want = bf16 ? (void *)(d->dequant_bf16 + d->at_bf16) : (void *)(d->dequant_f32 + d->at_f32);
+    const void *want = (char *)d->dequant[type] + d->at_dequant[type] * bytes;
     const int back_ran = oct_dequant(&u) == OCT_OK;
     verdict(line, back_ran ? "values back differ" : oct_error_text(),
-            back_ran && !memcmp(back, want, (size_t)n * (bf16 ? 2 : 4)));
+            back_ran && !memcmp(back, want, (size_t)(n * bytes)));
     oct_cpu_mask(~0u);
     free(y);
     free(scale);
@@ -95,22 +96,21 @@ static void quant_case(quant_data *d, const char *line, uint32_t mask, int last)
     if (!last) return;
     d->at_y += n;
     d->at_scale += scales;
-    *(bf16 ? &d->at_bf16 : &d->at_f32) += n;
+    d->at_dequant[type] += n;
 }
 
 static void quant(const char *dir)
 {
     int64_t n;
-    quant_data d = { npy_read(dir, "quant_x_f32.npy", "<f4", 0),
+    quant_data d = { { npy_read(dir, "quant_x_f32.npy", "<f4", 0), npy_read(dir, "quant_x_bf16.npy", "<u2", 0),
+                       npy_read(dir, "quant_x_f16.npy", "<u2", 0) },
+                     { npy_read(dir, "quant_dequant_f32.npy", "<f4", 0), npy_read(dir, "quant_dequant_bf16.npy", "<u2", 0),
+                       npy_read(dir, "quant_dequant_f16.npy", "<u2", 0) },
                      npy_read(dir, "quant_scale.npy", "<f4", 0),
-                     npy_read(dir, "quant_dequant_f32.npy", "<f4", 0),
-                     npy_read(dir, "quant_x_bf16.npy", "<u2", 0),
-                     npy_read(dir, "quant_dequant_bf16.npy", "<u2", 0),
                      npy_read(dir, "quant_y.npy", "|u1", &n),
                      0,
                      0,
-                     0,
-                     0 };
+                     { 0 } };
     char line[256];
     FILE *f = npy_cases(dir, "quant.txt");
     while (fgets(line, sizeof line, f)) {
@@ -121,11 +121,8 @@ static void quant(const char *dir)
     }
     fclose(f);
     verdict("quant.txt", "does not use all of quant_y.npy", d.at_y == n);
-    free(d.x_f32);
+    for (int i = 0; i < 3; i++) free(d.x[i]), free(d.dequant[i]);
     free(d.scale);
-    free(d.dequant_f32);
-    free(d.x_bf16);
-    free(d.dequant_bf16);
     free(d.y);
 }
 

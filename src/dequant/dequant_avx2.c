@@ -31,10 +31,11 @@ INLINE void many(const uint8_t *x, void *y, int32_t dtype, int64_t at, __m256 sc
         }
         if (dtype == OCT_BF16)
             _mm256_storeu_si256((__m256i *)((uint16_t *)y + at + i), f32x16_to_bf16_numbers(v[0], v[1]));
-        else {
-            _mm256_storeu_ps((float *)y + at + i, v[0]);
-            _mm256_storeu_ps((float *)y + at + i + 8, v[1]);
-        }
+        else
+            for (int h = 0; h < 2; h++) {
+                if (dtype == OCT_F32) _mm256_storeu_ps((float *)y + at + i + 8 * h, v[h]);
+                else store_first(y, dtype, at + i + 8 * h, v[h], 8);
+            }
     }
 }
 
@@ -54,6 +55,12 @@ INLINE void run_of(const uint8_t *x, void *y, int32_t dtype, int64_t at, int64_t
             for (int i = 0; i < 32; i += 8) few(x + j + i, y, dtype, at + j + i, 8, s);
     }
     for (; j < n; j += 8) few(x + j, y, dtype, at + j, oct_min(8, n - j), s);
+}
+
+/* n codes, each with a scale of its own. */
+INLINE void run_of_columns(const uint8_t *x, void *y, int32_t dtype, int64_t at, int64_t n, const float *scale)
+{
+    for (int64_t j = 0; j < n; j += 8) few(x + j, y, dtype, at + j, oct_min(8, n - j), load_first(scale, OCT_F32, j, n - j));
 }
 
 enum { TASK = 1 << 16 }; /* elements: with fewer, another thread costs more than it gives */
@@ -76,13 +83,30 @@ static void rows(void *p, int64_t task)
                                                               : a->scale[r * a->ld_scale + b];
             const uint8_t *x = (const uint8_t *)a->x + i * a->ldx + j;
             const int64_t n = oct_min(step, a->k - j), at = i * a->ldy + j;
-            if (a->y_dtype == OCT_BF16) run_of(x, a->y, OCT_BF16, at, n, s);
-            else run_of(x, a->y, OCT_F32, at, n, s);
+            switch (a->y_dtype) {
+            case OCT_F32: run_of(x, a->y, OCT_F32, at, n, s); break;
+            case OCT_BF16: run_of(x, a->y, OCT_BF16, at, n, s); break;
+            default: run_of(x, a->y, OCT_F16, at, n, s);
+            }
         }
+}
+
+static void columns(void *p, int64_t task)
+{
+    const oct_dequant_args *a = p;
+    const int64_t count = rows_of_task(a), end = oct_min(a->m, (task + 1) * count);
+    for (int64_t i = task * count; i < end; i++) {
+        const uint8_t *x = (const uint8_t *)a->x + i * a->ldx;
+        switch (a->y_dtype) {
+        case OCT_F32: run_of_columns(x, a->y, OCT_F32, i * a->ldy, a->k, a->scale); break;
+        case OCT_BF16: run_of_columns(x, a->y, OCT_BF16, i * a->ldy, a->k, a->scale); break;
+        default: run_of_columns(x, a->y, OCT_F16, i * a->ldy, a->k, a->scale);
+        }
+    }
 }
 
 oct_status oct_dequant_avx2(const oct_dequant_args *a)
 {
-    if (a->k) oct_parallel(&a->on, oct_cdiv(a->m, rows_of_task(a)), rows, (void *)a);
+    if (a->k) oct_parallel(&a->on, oct_cdiv(a->m, rows_of_task(a)), a->scaling == OCT_SCALE_COL ? columns : rows, (void *)a);
     return OCT_OK;
 }

@@ -7,6 +7,7 @@ OCT_CUDA_MODULE(dequant_sm90, "dequant_f32", "dequant_bf16");
 
 int oct_dequant_sm90_fits(const oct_dequant_args *a, oct_fit *fit)
 {
+    if (a->y_dtype == OCT_F16 || a->scaling == OCT_SCALE_COL) return fit->why = "f16 and columns are not built", 0;
     const int64_t vectors = oct_mul(a->m, oct_cdiv(a->k, 4));
     fit->why = "m or k beyond 2^31, or more vectors than a grid has threads";
     return a->m <= INT32_MAX && a->k <= INT32_MAX && vectors >= 0 && vectors <= (int64_t)INT32_MAX * DEQUANT_THREADS;

@@ -4,13 +4,13 @@
 
 static oct_status prepare(oct_quant_args *a, int dry)
 {
-    static const int32_t in[] = { OCT_F32, OCT_BF16, 0 }, out[] = { OCT_F8E4M3FN, 0 };
+    static const int32_t in[] = { OCT_F32, OCT_BF16, OCT_F16, 0 }, out[] = { OCT_F8E4M3FN, 0 };
     int64_t n0, n1;
     OCT_TRY(oct_check_extent("quant", "m", a->m, 0));
     OCT_TRY(oct_check_extent("quant", "k", a->k, 0));
     OCT_TRY(oct_check_dtype("quant", "x_dtype", a->x_dtype, in));
     OCT_TRY(oct_check_dtype("quant", "y_dtype", a->y_dtype, out));
-    OCT_TRY(oct_check_scales("quant", a->scaling, 1u << OCT_SCALE_NONE | 1u << OCT_SCALE_COL, a->rule, a->scale_layout));
+    OCT_TRY(oct_check_scales("quant", a->scaling, 1u << OCT_SCALE_NONE, a->rule, a->scale_layout));
     if (a->flags & ~OCT_QUANT_SCALE_GIVEN)
         return oct_fail(OCT_E_VALUE, "quant: flags is 0x%x; SCALE_GIVEN (1) is the one flag", (unsigned)a->flags);
     if (a->flags & OCT_QUANT_SCALE_GIVEN && a->scale_ub)

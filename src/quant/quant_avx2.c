@@ -1,5 +1,5 @@
 /* quant_avx2.c - one scope after another: amax, scale, codes. Scopes are spread over threads; the one scope of a tensor
- * takes two passes over tiles, whose maxima combine in any order to the same bits. */
+ * takes two passes over tiles, whose maxima combine in any order to the same bits. Columns are taken in strips. */
 #include "core/core.h"
 #include "core/kernel.h"
 #include "isa/avx2/quant.h"
@@ -14,7 +14,7 @@ int oct_quant_avx2_fits(const oct_quant_args *a, oct_fit *fit)
 
 /* ---- Runs of a row ---- */
 
-INLINE int64_t size_of(const oct_quant_args *a) { return a->x_dtype == OCT_BF16 ? 2 : 4; }
+INLINE int64_t size_of(const oct_quant_args *a) { return bytes_of(a->x_dtype); }
 INLINE const char *x_at(const oct_quant_args *a, int64_t i, int64_t j)
 { return (const char *)a->x + (i * a->ldx + j) * size_of(a); }
 INLINE uint8_t *y_at(const oct_quant_args *a, int64_t i, int64_t j) { return (uint8_t *)a->y + i * a->ldy + j; }
@@ -26,9 +26,21 @@ INLINE void fetch(const oct_quant_args *a, const char *x, int64_t n, int64_t ahe
     for (int64_t at = 0; ahead && at < n * size_of(a); at += 64) _mm_prefetch(x + ahead + at, _MM_HINT_T0);
 }
 static amax amax_run(const oct_quant_args *a, const char *x, int64_t n)
-{ return a->x_dtype == OCT_BF16 ? amax_of(x, OCT_BF16, n) : amax_of(x, OCT_F32, n); }
+{
+    switch (a->x_dtype) {
+    case OCT_F32: return amax_of(x, OCT_F32, n);
+    case OCT_BF16: return amax_of(x, OCT_BF16, n);
+    default: return amax_of(x, OCT_F16, n);
+    }
+}
 static uint32_t encode_run(const oct_quant_args *a, const char *x, int64_t n, uint8_t *y, const coder *c, stream next)
-{ return a->x_dtype == OCT_BF16 ? encode(x, OCT_BF16, n, y, c, next) : encode(x, OCT_F32, n, y, c, next); }
+{
+    switch (a->x_dtype) {
+    case OCT_F32: return encode(x, OCT_F32, n, y, c, next);
+    case OCT_BF16: return encode(x, OCT_BF16, n, y, c, next);
+    default: return encode(x, OCT_F16, n, y, c, next);
+    }
+}
 
 /* ---- Rows [i0, i1), columns [j0, j1) that share a scale ---- */
 
@@ -199,12 +211,59 @@ static void tensor(const oct_quant_args *a)
     oct_parallel(&a->on, g.tasks, tensor_encode, &g);
 }
 
+/* ---- Columns: a strip of them is a task, walked row by row, twice; a vector holds the maxima, or factors, of 8 ---- */
+
+enum { STRIP = 256 };
+
+INLINE void column_maxima(const oct_quant_args *a, int32_t dtype, int64_t j0, int64_t n, float *max)
+{
+    for (int64_t j = 0; j < n; j += 8) _mm256_storeu_ps(max + j, _mm256_setzero_ps());
+    for (int64_t i = 0; i < a->m; i++)
+        for (int64_t j = 0; j < n; j += 8) { /* max gives its second operand for NaN */
+            const __m256 x = load_first(x_at(a, i, j0), dtype, j, n - j);
+            _mm256_storeu_ps(max + j, _mm256_max_ps(f32x8_abs(x), _mm256_loadu_ps(max + j)));
+        }
+}
+INLINE void column_codes(const oct_quant_args *a, int32_t dtype, int64_t j0, int64_t n, const float *factor, int divide)
+{
+    for (int64_t i = 0; i < a->m; i++)
+        for (int64_t j = 0; j < n; j += 8) {
+            const __m256 x = load_first(x_at(a, i, j0), dtype, j, n - j), f = _mm256_loadu_ps(factor + j);
+            const __m128i codes = f32x8_to_f8e4m3fn(divide ? _mm256_div_ps(x, f) : _mm256_mul_ps(x, f));
+            if (n - j >= 8) _mm_storel_epi64((__m128i *)(y_at(a, i, j0) + j), codes);
+            else store_bytes(y_at(a, i, j0) + j, codes, n - j);
+        }
+}
+static void column_strip(void *p, int64_t task)
+{
+    const oct_quant_args *a = p;
+    const int64_t j0 = task * STRIP, n = oct_min(STRIP, a->k - j0);
+    const int given = a->flags & OCT_QUANT_SCALE_GIVEN, divide = given || a->rule == OCT_RULE_MIN;
+    float max[STRIP], factor[STRIP] = { 0 };
+    if (!given) {
+        switch (a->x_dtype) {
+        case OCT_F32: column_maxima(a, OCT_F32, j0, n, max); break;
+        case OCT_BF16: column_maxima(a, OCT_BF16, j0, n, max); break;
+        default: column_maxima(a, OCT_F16, j0, n, max);
+        }
+    }
+    for (int64_t j = 0; j < n; j++)
+        if (given) factor[j] = a->scale[j0 + j];
+        else a->scale[j0 + j] = oct_scale_of(a->rule, max[j], ub_of(a), &factor[j]);
+    switch (a->x_dtype) {
+    case OCT_F32: column_codes(a, OCT_F32, j0, n, factor, divide); break;
+    case OCT_BF16: column_codes(a, OCT_BF16, j0, n, factor, divide); break;
+    default: column_codes(a, OCT_F16, j0, n, factor, divide);
+    }
+}
+
 oct_status oct_quant_avx2(const oct_quant_args *a)
 {
     const int by_row = a->scaling == OCT_SCALE_ROW;
     job g = { 0 };
     coder none;
     if (a->scaling == OCT_SCALE_TENSOR) tensor(a);
+    else if (a->scaling == OCT_SCALE_COL) oct_parallel(&a->on, oct_cdiv(a->k, STRIP), column_strip, (void *)a);
     else if (!a->k) /* a row of no elements has a scale, too */
         for (int64_t i = 0; by_row && !(a->flags & OCT_QUANT_SCALE_GIVEN) && i < a->m; i++)
             a->scale[i] = coder_of(a->rule, (amax){ 0, 0 }, ub_of(a), &none);

@@ -15,7 +15,11 @@ int oct_quant_ref_fits(const oct_quant_args *a, oct_fit *fit)
 static float x_at(const oct_quant_args *a, int64_t i, int64_t j)
 {
     const int64_t at = i * a->ldx + j;
-    return a->x_dtype == OCT_BF16 ? oct_bf16_to_f32(((const uint16_t *)a->x)[at]) : ((const float *)a->x)[at];
+    switch (a->x_dtype) {
+    case OCT_BF16: return oct_bf16_to_f32(((const uint16_t *)a->x)[at]);
+    case OCT_F16: return oct_f16_to_f32(((const uint16_t *)a->x)[at]);
+    default: return ((const float *)a->x)[at];
+    }
 }
 
 /* Rows [i0, i1) and columns [j0, j1) share *scale. */
@@ -43,6 +47,8 @@ oct_status oct_quant_ref(const oct_quant_args *a)
     if (a->scaling == OCT_SCALE_TENSOR) scope(a, 0, a->m, 0, a->k, a->scale);
     else if (a->scaling == OCT_SCALE_ROW)
         for (int64_t i = 0; i < a->m; i++) scope(a, i, i + 1, 0, a->k, &a->scale[i]);
+    else if (a->scaling == OCT_SCALE_COL)
+        for (int64_t j = 0; j < a->k; j++) scope(a, 0, a->m, j, j + 1, &a->scale[j]);
     else {
         const int64_t bm = a->scaling == OCT_SCALE_GROUP ? 1 : a->block_m, bk = a->block_k;
         for (int64_t r = 0; r < oct_cdiv(a->m, bm); r++)

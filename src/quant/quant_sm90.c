@@ -113,6 +113,7 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
 int oct_quant_sm90_fits(const oct_quant_args *a, oct_fit *fit)
 {
     plan l;
+    if (a->x_dtype == OCT_F16 || a->scaling == OCT_SCALE_COL) return fit->why = "f16 and columns are not built", 0;
     plan_of(a, 1, &l);
     fit->scratch = l.two ? QUANT_LARGE_PARTS * 4 : 0;
     return 1;

@@ -123,6 +123,7 @@ static wide scales(int32_t scaling, int32_t layout, int64_t m, int64_t k, int64_
     if (scaling == OCT_SCALE_NONE) return 0;
     if (scaling == OCT_SCALE_TENSOR) return 1;
     if (scaling == OCT_SCALE_ROW) return m;
+    if (scaling == OCT_SCALE_COL) return k;
     const int64_t r = scaling == OCT_SCALE_GROUP ? m : cdiv(m, bm), c = cdiv(k, bk);
     const int64_t rows = layout == OCT_MN_MAJOR ? c : r, cols = layout == OCT_MN_MAJOR ? r : c;
     return span(1, 0, rows, or_(ld, cols), cols);
@@ -133,7 +134,7 @@ static void quant_fill(void *p)
     oct_quant_args *a = p;
     a->scaling = constant(6); a->rule = constant(2); a->scale_layout = constant(2); a->flags = constant(2);
     a->m = extent(); a->k = extent(); a->block_m = extent(); a->block_k = extent();
-    a->x_dtype = dtype(OCT_F32, OCT_BF16); a->y_dtype = dtype(OCT_F8E4M3FN, OCT_F8E4M3FN);
+    a->x_dtype = byte() < 80 ? OCT_F16 : dtype(OCT_F32, OCT_BF16); a->y_dtype = dtype(OCT_F8E4M3FN, OCT_F8E4M3FN);
     a->ldx = stride(a->k); a->ldy = stride(a->k);
     a->ld_scale = stride(a->scaling == OCT_SCALE_ROW ? a->m : 4);
 }
@@ -153,7 +154,7 @@ static void dequant_fill(void *p)
     oct_dequant_args *a = p;
     a->scaling = constant(6); a->scale_layout = constant(2);
     a->m = extent(); a->k = extent(); a->block_m = extent(); a->block_k = extent();
-    a->x_dtype = dtype(OCT_F8E4M3FN, OCT_F8E4M3FN); a->y_dtype = dtype(OCT_F32, OCT_BF16);
+    a->x_dtype = dtype(OCT_F8E4M3FN, OCT_F8E4M3FN); a->y_dtype = byte() < 80 ? OCT_F16 : dtype(OCT_F32, OCT_BF16);
     a->ldx = stride(a->k); a->ldy = stride(a->k); a->ld_scale = stride(a->scaling == OCT_SCALE_ROW ? a->m : 4);
 }
 static void dequant_give(void *p)

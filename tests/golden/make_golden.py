@@ -47,6 +47,16 @@ def bf16_value(bits):
     return np.asarray(bits, np.uint16).view(BF16).astype(F32)
 
 
+def f16_bits(x):
+    x = np.asarray(x, F32)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.where(np.isnan(x), np.uint16(0x7E00), x.astype(np.float16).view(np.uint16))
+
+
+def f16_value(bits):
+    return np.asarray(bits, np.uint16).view(np.float16).astype(F32)
+
+
 def f32_bits(x):
     x = np.asarray(x, F32)
     return np.where(np.isnan(x), np.uint32(0x7FC00000), x.view(np.uint32)).view(F32)
@@ -145,9 +155,7 @@ def topic_convert():
     half = (rng.random(2048) * 16 - 8).astype(np.float16).astype(F32)  # middles between float16 values
     half = half + np.spacing(half.astype(np.float16)).astype(F32) / 2
     value = f32_bits(np.concatenate([bits.view(F32), half, F32([65504, 65519.996, 65520, 6e-8, 2.9e-8, 1e-45, -np.inf])]))
-    with np.errstate(over="ignore", under="ignore"):
-        f16 = np.where(np.isnan(value), np.uint16(0x7E00), value.astype(np.float16).view(np.uint16))
-    topic.case(wide=value, bf16_of_wide=bf16_bits(value), f16_of_wide=f16)
+    topic.case(wide=value, bf16_of_wide=bf16_bits(value), f16_of_wide=f16_bits(value))
     return topic
 
 
@@ -181,9 +189,11 @@ def quantize(x, bm, bk, rule, ub):
     return f8_bits(x / factor if divide else x * factor), scale
 
 
+BITS = {"f32": f32_bits, "bf16": bf16_bits, "f16": f16_bits}
+
+
 def dequantize(codes, scale, dtype):
-    product = f8_value(codes) * scale
-    return {"dequant_f32": f32_bits(product)} if dtype == "f32" else {"dequant_bf16": bf16_bits(product)}
+    return {"dequant_" + dtype: BITS[dtype](f8_value(codes) * scale)}
 
 
 def topic_quant():
@@ -191,13 +201,14 @@ def topic_quant():
     rng = np.random.Generator(np.random.PCG64(2))
     f32 = {"hostile": hostile(rng, 13, 140), "normal": normal(rng, 3, 201, scale=30.0), "blocks": normal(rng, 130, 40)}
     inputs = {"f32": f32, "bf16": {name: bf16_value(bf16_bits(x)) for name, x in f32.items()}}
+    inputs["f16"] = {name: f16_value(f16_bits(f32[name])) for name in ("hostile", "normal")}
     offset = {}
     for dtype, matrices in inputs.items():
         at = 0
         for name, x in matrices.items():
             offset[dtype, name], at = at, at + x.size
-            topic.case(**{"x_" + dtype: f32_bits(x) if dtype == "f32" else bf16_bits(x)})
-    whole = {"tensor": lambda m, k: (m, k), "row": lambda m, k: (1, k)}
+            topic.case(**{"x_" + dtype: BITS[dtype](x)})
+    whole = {"tensor": lambda m, k: (m, k), "row": lambda m, k: (1, k), "col": lambda m, k: (m, 1)}
     scopes = [("tensor", 0, 0, "k"), ("row", 0, 0, "k"), ("group", 0, 32, "k"), ("group", 0, 128, "mn")]
     scopes += [("block", 5, 48, "k"), ("block", 4, 64, "mn")]
     cases = [
@@ -210,6 +221,10 @@ def topic_quant():
         if name == "normal" or (scopes.index(scope) + (dtype == "f32") + (ub == np.inf)) % 2
     ]
     cases += [("f32", "blocks", ("block", 128, 128, "k"), "min", np.inf), ("bf16", "blocks", ("group", 0, 128, "k"), "eps", np.inf)]
+    col = ("col", 0, 0, "k")
+    troubles = (("hostile", np.inf), ("normal", 47.5), ("hostile", 1200.0))
+    cases += [(dtype, name, col, rule, ub) for dtype in inputs for name, ub in troubles for rule in ("min", "eps")]
+    cases += [("f16", name, scope, rule, ub) for name, ub in troubles for scope in scopes for rule in ("min", "eps")]
     with np.errstate(all="ignore"):
         for dtype, name, (scaling, bm, bk, layout), rule, ub in cases:
             x = inputs[dtype][name]
@@ -222,7 +237,7 @@ def topic_quant():
             )
         # scales that are given, good and bad ones
         given = F32([0.01, 1, 1, -2, 1e-40, np.inf, 1e-42, 1e36, 3000, 1e-9, 0, 1, np.nan])
-        for dtype in ("f32", "bf16"):
+        for dtype in inputs:
             scale = given[:, None]
             y = f8_bits(inputs[dtype]["hostile"] / scale)
             topic.case(

@@ -111,9 +111,12 @@ INLINE __m128i f32x8_to_bf16(__m256 x)
     return _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
 }
 
-/* 8 of f32 or bf16 -> 8 f32. */
+INLINE int64_t bytes_of(int32_t dtype) { return dtype == OCT_F32 ? 4 : 2; }
+
+/* 8 of f32, bf16 or f16 -> 8 f32. */
 INLINE __m256 load_8(const void *x, int32_t dtype, int64_t at)
 {
+    if (dtype == OCT_F16) return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)x + at)));
     if (dtype == OCT_BF16) return bf16_to_f32x8(_mm_loadu_si128((const __m128i *)((const uint16_t *)x + at)));
     return _mm256_loadu_ps((const float *)x + at);
 }
@@ -132,23 +135,28 @@ INLINE void store_bytes(void *p, __m128i v, int64_t n)
     __builtin_memcpy(p, b, (size_t)n);
 }
 
-/* The first n of 8 of f32 or bf16 (n above 8 counts as 8); what lies behind them is not read, and is 0. */
+/* The first n of 8 of f32, bf16 or f16 (n above 8 counts as 8); what lies behind them is not read, and is 0. */
 INLINE __m256 load_first(const void *x, int32_t dtype, int64_t at, int64_t n)
 {
     if (n >= 8) return load_8(x, dtype, at);
-    if (dtype == OCT_BF16) return bf16_to_f32x8(load_bytes((const uint16_t *)x + at, 2 * n));
+    if (dtype != OCT_F32) {
+        const __m128i h = load_bytes((const uint16_t *)x + at, 2 * n);
+        return dtype == OCT_F16 ? _mm256_cvtph_ps(h) : bf16_to_f32x8(h);
+    }
     return _mm256_maskload_ps((const float *)x + at, first_lanes(n));
 }
 
-/* The first n of 8 f32 -> f32 or bf16 at y + at; every NaN becomes the canonical one. */
+/* The first n of 8 f32 -> f32, bf16 or f16 at y + at; every NaN becomes the canonical one. */
 INLINE void store_first(void *y, int32_t dtype, int64_t at, __m256 v, int64_t n)
 {
-    if (dtype == OCT_BF16) {
-        if (n >= 8) _mm_storeu_si128((__m128i *)((uint16_t *)y + at), f32x8_to_bf16(v));
-        else store_bytes((uint16_t *)y + at, f32x8_to_bf16(v), 2 * n);
+    if (dtype != OCT_BF16)
+        v = _mm256_blendv_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)), _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    if (dtype != OCT_F32) {
+        const __m128i h = dtype == OCT_F16 ? _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT) : f32x8_to_bf16(v);
+        if (n >= 8) _mm_storeu_si128((__m128i *)((uint16_t *)y + at), h);
+        else store_bytes((uint16_t *)y + at, h, 2 * n);
         return;
     }
-    v = _mm256_blendv_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)), _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     if (n >= 8) _mm256_storeu_ps((float *)y + at, v);
     else _mm256_maskstore_ps((float *)y + at, first_lanes(n), v);
 }

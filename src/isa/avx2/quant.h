@@ -1,4 +1,4 @@
-/* quant.h - the stages of quantization to f8e4m3fn on AVX2, for runs of f32 or bf16 in memory: amax, scale, encode. */
+/* quant.h - the stages of quantization to f8e4m3fn on AVX2, for runs of f32, bf16 or f16 in memory: amax, scale, encode. */
 #ifndef OCTAVO_ISA_AVX2_QUANT_H
 #define OCTAVO_ISA_AVX2_QUANT_H
 #include "core/num/scale.h"
@@ -17,13 +17,13 @@ INLINE int64_t ahead_of(int64_t rows, int64_t ld, int64_t size)
 { return rows > 1 && (rows - 1) * ld * size >= AHEAD ? AHEAD : 0; }
 INLINE stream stream_of(const void *p, int32_t dtype, int64_t i, int64_t m, int64_t ld)
 {
-    const int64_t size = dtype == OCT_BF16 ? 2 : 4;
+    const int64_t size = bytes_of(dtype);
     return (stream){ (const char *)p + i * ld * size, ahead_of(m - i, ld, size) };
 }
 /* n <= 8 elements from j on. */
 INLINE __m256 stream_load(const stream *s, int32_t dtype, int64_t j, int64_t n)
 {
-    _mm_prefetch(s->row + s->ahead + j * (dtype == OCT_BF16 ? 2 : 4), _MM_HINT_T0);
+    _mm_prefetch(s->row + s->ahead + j * bytes_of(dtype), _MM_HINT_T0);
     return load_first(s->row, dtype, j, n);
 }
 
@@ -53,22 +53,29 @@ INLINE uint32_t max_of_u16(__m256i v)
     return 0xffff ^ ((uint32_t)_mm_cvtsi128_si32(_mm_minpos_epu16(_mm_xor_si128(m, ones))) & 0xffff);
 }
 
-/* Magnitudes of 8 f32 or 16 bf16; with no_nan, NaN gives 0. */
+/* Magnitudes of 8 f32, 16 bf16 or 16 f16, whose bits order them; with no_nan, NaN gives 0. */
 INLINE __m256i magnitudes(__m256i v, int32_t dtype, int no_nan)
 {
-    const int bf16 = dtype == OCT_BF16;
-    v = _mm256_and_si256(v, bf16 ? _mm256_set1_epi16(0x7fff) : _mm256_set1_epi32(0x7fffffff));
+    const int words = dtype != OCT_F32;
+    v = _mm256_and_si256(v, words ? _mm256_set1_epi16(0x7fff) : _mm256_set1_epi32(0x7fffffff));
     if (!no_nan) return v;
-    return _mm256_andnot_si256(bf16 ? _mm256_cmpgt_epi16(v, _mm256_set1_epi16(F32_INF_BITS >> 16))
-                                    : _mm256_cmpgt_epi32(v, _mm256_set1_epi32(F32_INF_BITS)),
+    const short infinity = dtype == OCT_F16 ? 0x7c00 : F32_INF_BITS >> 16;
+    return _mm256_andnot_si256(words ? _mm256_cmpgt_epi16(v, _mm256_set1_epi16(infinity))
+                                     : _mm256_cmpgt_epi32(v, _mm256_set1_epi32(F32_INF_BITS)),
                                v);
 }
 INLINE __m256i max_of_both(__m256i a, __m256i b, int32_t dtype)
-{ return dtype == OCT_BF16 ? _mm256_max_epu16(a, b) : _mm256_max_epu32(a, b); }
+{ return dtype != OCT_F32 ? _mm256_max_epu16(a, b) : _mm256_max_epu32(a, b); }
+/* The largest of them, as f32 bits. */
+INLINE uint32_t max_bits(__m256i v, int32_t dtype)
+{
+    if (dtype == OCT_F32) return max_of_u32(v);
+    return dtype == OCT_BF16 ? max_of_u16(v) << 16 : oct_f32_bits(_cvtsh_ss((unsigned short)max_of_u16(v)));
+}
 
 INLINE uint32_t amax_bits(const void *x, int32_t dtype, int64_t n, int no_nan)
 {
-    const int64_t size = dtype == OCT_BF16 ? 2 : 4, bytes = n * size;
+    const int64_t bytes = n * bytes_of(dtype);
     const char *p = x;
     __m256i m[4] = { 0 };
     int64_t at = 0;
@@ -86,7 +93,7 @@ INLINE uint32_t amax_bits(const void *x, int32_t dtype, int64_t n, int no_nan)
     }
 #undef LOAD
     const __m256i v = max_of_both(max_of_both(m[0], m[1], dtype), max_of_both(m[2], m[3], dtype), dtype);
-    return dtype == OCT_BF16 ? max_of_u16(v) << 16 : max_of_u32(v);
+    return max_bits(v, dtype);
 }
 
 INLINE amax amax_of(const void *x, int32_t dtype, int64_t n)
@@ -263,8 +270,8 @@ typedef struct follower {
 INLINE void follow(follower *f, int32_t dtype, int64_t at)
 {
     if (!f->next.row) return;
-    for (int i = 0; i < (dtype == OCT_BF16 ? 1 : 2); i++) { /* 64 bytes: 32 bf16, or half as many f32 */
-        const char *p = f->next.row + at * (dtype == OCT_BF16 ? 2 : 4) + 64 * i;
+    for (int i = 0; i < bytes_of(dtype) / 2; i++) { /* 64 bytes: 32 bf16 or f16, or half as many f32 */
+        const char *p = f->next.row + at * bytes_of(dtype) + 64 * i;
         _mm_prefetch(p + f->next.ahead, _MM_HINT_T0);
         for (int j = 0; j < 2; j++)
             f->max[j] = max_of_both(f->max[j], magnitudes(_mm256_loadu_si256((const __m256i *)p + j), dtype, 0), dtype);
@@ -277,7 +284,7 @@ INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, 
                            stream next)
 {
     const __m256 factor = _mm256_set1_ps(c->factor), rest = _mm256_set1_ps(c->rest);
-    const int64_t size = dtype == OCT_BF16 ? 2 : 4;
+    const int64_t size = bytes_of(dtype);
     follower f = { next, { _mm256_setzero_si256(), _mm256_setzero_si256() } };
     int64_t j = 0;
     if (dtype == OCT_BF16 && way >= DIVIDE && n >= LONG && c->own_amax) {
@@ -301,8 +308,7 @@ INLINE uint32_t encode_way(const void *x, int32_t dtype, int64_t n, uint8_t *y, 
     uint32_t any = 0;
     if (next.row) {
         const uint32_t tail = amax_bits(next.row + j * size, dtype, n - j, 0);
-        const __m256i max = max_of_both(f.max[0], f.max[1], dtype);
-        any = dtype == OCT_BF16 ? max_of_u16(max) << 16 : max_of_u32(max);
+        any = max_bits(max_of_both(f.max[0], f.max[1], dtype), dtype);
         if (tail > any) any = tail;
     }
     if (j == n) return any;
