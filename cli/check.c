@@ -11,7 +11,7 @@ typedef struct {
     model_bench model;
 } options;
 
-enum { SEED = 256, EXTRA, QUICK, BACKEND, EXACT, SHAPE, SECONDS, CSV, SVG, PROMPT, GENERATE, KV, ACT };
+enum { SEED = 256, EXTRA, QUICK, BACKEND, EXACT, SHAPE, PEERS, SECONDS, CSV, SVG, PROMPT, GENERATE, KV, ACT };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -24,6 +24,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case BACKEND: o->ck.backend = arg; return 0;
     case EXACT: o->ck.exact = 1; return 0;
     case SHAPE: o->ck.shape = arg; return 0;
+    case PEERS: o->ck.peers = arg ? arg : "bench/peers/gpu.py"; return 0;
     case 't': o->ck.threads = o->model.threads = (int)cli_number(state, "threads", arg, 1, 1024); return 0;
     case SECONDS: o->ck.seconds = o->model.seconds = cli_real(state, "seconds", arg, 0.01, 3600); return 0;
     case CSV: o->ck.csv = arg; return 0;
@@ -63,6 +64,7 @@ static const struct argp_option bench_options[] = {
     { "threads", 't', "N", 0, "Threads (default 1)", 0 },
     { "backend", BACKEND, "NAME", 0, "Only kernels of this backend; sm90: on the GPU, with shapes of its own", 0 },
     { "shape", SHAPE, "TEXT", 0, "Only shapes whose description contains TEXT", 0 },
+    { "peers", PEERS, "SCRIPT", OPTION_ARG_OPTIONAL, "GPU: beside other programs, timed by SCRIPT (default bench/peers/gpu.py)", 0 },
     { "seconds", SECONDS, "S", 0, "Seconds a shape (default 1)", 0 },
     { "csv", CSV, "FILE", 0, "Write the figures to FILE", 0 },
     { "svg", SVG, "FILE", 0, "Draw a bar a kernel, as its share of the machine's limit", 0 },

@@ -219,9 +219,14 @@ int ck_bench_all(const ck_options *o)
     b.big = big;
     if (o->csv && !(b.csv = fopen(o->csv, "w"))) { perror(o->csv); return 1; }
     if (o->svg && !(b.svg = ck_svg_open(o->svg))) { perror(o->svg); return 1; }
-    if (b.csv && b.gpu) fprintf(b.csv, "kernel,shape,launch,median_us,best_us,worst_us,gb_s,gflop_s,copy_gb_s,of_limit\n");
+    const oct_cuda_device *gpu = b.gpu ? oct_cuda_open(0) : 0;
+    if (b.csv && gpu)
+        fprintf(b.csv, "# %s, %d multiprocessors, %.0f GB, CUDA driver %d.%d\n", gpu->name, gpu->sms, (double)gpu->memory * 1e-9,
+                gpu->driver / 1000, gpu->driver % 1000 / 10);
+    if (b.csv && gpu) fprintf(b.csv, "kernel,shape,launch,median_us,best_us,worst_us,gb_s,gflop_s,copy_gb_s,of_limit,peer,peer_us,times_peer\n");
     else if (b.csv) fprintf(b.csv, "kernel,shape,threads,best_us,median_us,gb_s,gflop_s,limit,read_gb_s,peak_gflop_s,of_limit,times_ref\n");
-    if (b.gpu) printf("%s; median of %s replays of a graph of rotating buffers\n", oct_cuda_open(0)->name, "interleaved");
+    if (b.gpu && o->peers && !ck_gpu_peers(o->peers, o->shape)) printf("bench: no peers: python3 %s failed\n", o->peers);
+    if (b.gpu) printf("%s; median of interleaved replays of a graph of rotating buffers\n", gpu->name);
     else printf("%d thread%s; best of interleaved rounds; limits measured in the same rounds\n", o->threads, o->threads > 1 ? "s" : "");
 #define O(name, args) { b.op = &ck_##name; if (b.op->bench && wanted(&b)) b.op->bench(&b); ck_bench_drop(&b); }
 #include "ops.def"

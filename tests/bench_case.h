@@ -29,5 +29,7 @@ typedef union ck_args {
 void *ck_gpu_bench_mem(int64_t bytes);
 void ck_gpu_bench_free(void *p);
 void ck_gpu_bench_fill(ck_bench *b, void *p, int32_t dtype, int64_t n, float scale);
+/* Runs the script and keeps its figures for ck_gpu_time; 0 when it cannot be run. */
+int ck_gpu_peers(const char *script, const char *shape);
 void ck_gpu_time(ck_bench *b, const char *shape, double bytes, double flops, int n, void *const *args);
 #endif

@@ -1,5 +1,6 @@
 /* bench_cuda.c - times rows on a GPU: a graph of 24 nodes or more over argument sets in rotation (together larger than
  * three L2 caches), replayed; candidates take turns. alone: plain nodes. chain: programmatic ones (OCT_ON_CHAIN). */
+#define _GNU_SOURCE
 #include "bench_case.h"
 #include "check_cuda.h"
 #include "core/core.h"
@@ -92,6 +93,36 @@ static double copy_limit(void *stream)
     return limit;
 }
 
+/* ---- Peers ---- */
+
+static struct { char op[24], shape[64], name[24]; double us; } peers[128];
+static int peer_count;
+
+/* Lines of op,"shape",peer,us; what begins with # is shown. */
+int ck_gpu_peers(const char *script, const char *shape)
+{
+    char line[400];
+    snprintf(line, sizeof line, "python3 '%s' '%s'", script, shape ? shape : "");
+    FILE *f = popen(line, "r");
+    while (f && fgets(line, sizeof line, f)) {
+        const int room = peer_count < (int)(sizeof peers / sizeof *peers);
+        if (line[0] == '#') printf("%s", line);
+        else if (room && sscanf(line, "%23[^,],\"%63[^\"]\",%23[^,],%lf", peers[peer_count].op, peers[peer_count].shape,
+                                peers[peer_count].name, &peers[peer_count].us) == 4)
+            peer_count++;
+    }
+    return f && !pclose(f);
+}
+
+/* The fastest, or -1. */
+static int best_peer(const char *op, const char *shape)
+{
+    int best = -1;
+    for (int i = 0; i < peer_count; i++)
+        if (!strcmp(peers[i].op, op) && !strcmp(peers[i].shape, shape) && (best < 0 || peers[i].us < peers[best].us)) best = i;
+    return best;
+}
+
 void ck_gpu_time(ck_bench *b, const char *shape, double bytes, double flops, int n, void *const *args)
 {
     struct { const oct_row *row; int chain; void *exec; double t[ROUNDS]; } jobs[MAX_JOBS];
@@ -148,14 +179,18 @@ void ck_gpu_time(ck_bench *b, const char *shape, double bytes, double flops, int
     for (int i = 0; i < count; i++) {
         qsort(jobs[i].t, ROUNDS, sizeof(double), by_value);
         const double med = jobs[i].t[ROUNDS / 2], share = bytes / limit / med;
-        char rate[32] = "";
+        const int p = best_peer(b->op->op->name, shape);
+        char rate[32] = "", versus[64] = "";
         if (flops > 0) snprintf(rate, sizeof rate, " %8.1f TF/s", flops / med * 1e-12);
-        printf("%-26s %-34s %-5s %9.2f us [%9.2f %9.2f] %6.0f GB/s %5.1f %% of copy%s\n", jobs[i].row->name, shape,
+        if (p >= 0) snprintf(versus, sizeof versus, "  %.2fx %s (%.2f)", peers[p].us / med * 1e-6, peers[p].name, peers[p].us);
+        printf("%-26s %-34s %-5s %9.2f us [%9.2f %9.2f] %6.0f GB/s %5.1f %% of copy%s%s\n", jobs[i].row->name, shape,
                jobs[i].chain ? "chain" : "alone", med * 1e6, jobs[i].t[0] * 1e6, jobs[i].t[ROUNDS - 1] * 1e6, bytes / med * 1e-9,
-               share * 100, rate);
+               share * 100, rate, versus);
         if (b->csv)
-            fprintf(b->csv, "%s,%s,%s,%.3f,%.3f,%.3f,%.1f,%.1f,%.1f,%.4f\n", jobs[i].row->name, shape, jobs[i].chain ? "chain" : "alone",
-                    med * 1e6, jobs[i].t[0] * 1e6, jobs[i].t[ROUNDS - 1] * 1e6, bytes / med * 1e-9, flops / med * 1e-9, limit * 1e-9, share);
+            fprintf(b->csv, "%s,\"%s\",%s,%.3f,%.3f,%.3f,%.1f,%.1f,%.1f,%.4f,%s,%.3f,%.3f\n", jobs[i].row->name, shape,
+                    jobs[i].chain ? "chain" : "alone", med * 1e6, jobs[i].t[0] * 1e6, jobs[i].t[ROUNDS - 1] * 1e6, bytes / med * 1e-9,
+                    flops / med * 1e-9, limit * 1e-9, share, p < 0 ? "" : peers[p].name, p < 0 ? 0 : peers[p].us,
+                    p < 0 ? 0 : peers[p].us / med * 1e-6);
         if (b->svg && !jobs[i].chain) ck_svg_bar(b->svg, jobs[i].row->name, shape, share, "read");
         ck_gpu_must(ck_gpu.exec_destroy(jobs[i].exec), "graph");
     }

@@ -91,7 +91,7 @@ int ck_run(ck_case *c, const oct_row *row, void *args)
     }
     *on = (oct_on){ .threads = c->threads ? 0 : 1, .parallel_for = c->threads ? ck_pool : 0 };
     if ((s = oct_op_run_row(c->op->op, row, args, &full, &scratch)) == OCT_OK) {
-        on->scratch = scratch ? ck_scratch(c, scratch) : 0;
+        on->scratch = scratch ? ck_scratch(c, scratch, 64) : 0;
         on->scratch_bytes = scratch;
         ck_freeze(c);
         const uint32_t saved = c->fp_dirty ? ck_fp_dirty() : 0;

@@ -100,6 +100,7 @@ typedef struct ck_options {
     int threads;        /* of the benches */
     double seconds;     /* of one bench */
     const char *csv, *svg;
+    const char *peers;   /* GPU: a script that times other programs, bench/peers/gpu.py; NULL: none */
     const char *shape;   /* of the benches: shapes whose text contains it; NULL: all */
     const char *backend; /* rows of it alone; NULL: all */
     int exact;           /* GPU: an allocation a buffer, for compute-sanitizer */

@@ -23,8 +23,8 @@ struct ck_case {
 };
 
 void ck_free_bufs(ck_case *c);
-/* Scratch as the case places it; poisoned, so that a read before a write shows. */
-void *ck_scratch(ck_case *c, int64_t bytes);
+/* Scratch as the case places it; poisoned, so that a read before a write shows. align: 64 on a CPU, 256 on a GPU. */
+void *ck_scratch(ck_case *c, int64_t bytes, int64_t align);
 /* The caller's odd floating-point environment: DAZ, FTZ, round up. Returns what was. */
 uint32_t ck_fp_dirty(void);
 void ck_fp_restore(uint32_t saved);

@@ -203,7 +203,7 @@ oct_status ck_gpu_run(ck_case *c, const oct_row *row, const void *args, void *mo
     on.sync_bytes = OCT_SYNC_BYTES;
     *to = on;
     OCT_TRY(oct_op_run_row(c->op->op, row, moved_args, full, &scratch));
-    if (scratch) on.scratch = ck_scratch(c, scratch), on.scratch_bytes = scratch;
+    if (scratch) on.scratch = ck_scratch(c, scratch, 256), on.scratch_bytes = scratch;
     *to = on;
     /* Host memory is refused before anything runs, unless nothing is read. */
     oct_status s = oct_op_run_row(c->op->op, row, moved_args, full, 0);

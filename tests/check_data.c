@@ -38,7 +38,7 @@ void *ck_output(ck_case *c, int64_t rows, int64_t cols, int64_t ld, int64_t elem
 {
     return guarded(c, span(rows, cols, ld, elem), elem, 0xa5, 0);
 }
-void *ck_scratch(ck_case *c, int64_t bytes) { return guarded(c, bytes, 64, 0xff, 0); }
+void *ck_scratch(ck_case *c, int64_t bytes, int64_t align) { return guarded(c, bytes, align, 0xff, 0); }
 
 void ck_freeze(ck_case *c)
 {

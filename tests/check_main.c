@@ -1,4 +1,5 @@
-/* check_main.c - the harness alone: `check [--filter TEXT] [--seed N] [--extra N] [--quick] [--exact] [--backend NAME] [--bench]`. */
+/* check_main.c - the harness alone: `check [--filter TEXT] [--seed N] [--extra N] [--quick] [--exact] [--backend NAME]
+ * [--bench [--shape TEXT] [--csv FILE] [--peers SCRIPT] [--threads N] [--seconds S]]`. */
 #include "check.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--filter")) o.filter = v, i++;
         else if (!strcmp(argv[i], "--seed")) o.seed = strtoull(v, 0, 10), i++;
         else if (!strcmp(argv[i], "--shape")) o.shape = v, i++;
+        else if (!strcmp(argv[i], "--csv")) o.csv = v, i++;
+        else if (!strcmp(argv[i], "--peers")) o.peers = v, i++;
         else if (!strcmp(argv[i], "--extra")) o.extra = atoi(v), i++;
         else if (!strcmp(argv[i], "--threads")) o.threads = atoi(v), i++;
         else if (!strcmp(argv[i], "--seconds")) o.seconds = atof(v), i++;

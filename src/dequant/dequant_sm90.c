@@ -3,11 +3,10 @@
 #include "core/cuda.h"
 #include "core/kernel.h"
 
-OCT_CUDA_MODULE(dequant_sm90, "dequant_f32", "dequant_bf16");
+OCT_CUDA_MODULE(dequant_sm90, "dequant_f32", "dequant_bf16", "dequant_f16", "dequant_col_f32", "dequant_col_bf16", "dequant_col_f16");
 
 int oct_dequant_sm90_fits(const oct_dequant_args *a, oct_fit *fit)
 {
-    if (a->y_dtype == OCT_F16 || a->scaling == OCT_SCALE_COL) return fit->why = "f16 and columns are not built", 0;
     const int64_t vectors = oct_mul(a->m, oct_cdiv(a->k, 4));
     fit->why = "m or k beyond 2^31, or more vectors than a grid has threads";
     return a->m <= INT32_MAX && a->k <= INT32_MAX && vectors >= 0 && vectors <= (int64_t)INT32_MAX * DEQUANT_THREADS;
@@ -15,12 +14,13 @@ int oct_dequant_sm90_fits(const oct_dequant_args *a, oct_fit *fit)
 
 oct_status oct_dequant_sm90(const oct_dequant_args *a)
 {
-    const int bf16 = a->y_dtype == OCT_BF16, mn = a->scale_layout == OCT_MN_MAJOR;
+    const int type = a->y_dtype == OCT_BF16 ? 1 : a->y_dtype == OCT_F16 ? 2 : 0;
+    const int col = a->scaling == OCT_SCALE_COL, mn = a->scale_layout == OCT_MN_MAJOR;
     const int blocks = a->scaling == OCT_SCALE_GROUP || a->scaling == OCT_SCALE_BLOCK;
-    const int64_t elem = bf16 ? 2 : 4, n = 16 / elem;
+    const int64_t elem = type ? 2 : 4, n = 16 / elem;
     dequant_params p = { .x = a->x, .y = a->y, .scale = a->scaling ? a->scale : 0, .m = a->m, .k = a->k, .ldx = a->ldx, .ldy = a->ldy,
-                         .bm = a->scaling == OCT_SCALE_BLOCK ? a->block_m : 1, .bk = blocks ? a->block_k : oct_max(a->k, 1),
-                         .scale_row = 1, .one_row = a->scaling == OCT_SCALE_TENSOR };
+                         .bm = a->scaling == OCT_SCALE_BLOCK ? a->block_m : 1, .bk = blocks ? a->block_k : col ? 1 : oct_max(a->k, 1),
+                         .scale_row = 1, .scale_col = col, .one_row = a->scaling == OCT_SCALE_TENSOR || col };
     if (blocks) {
         p.scale_row = mn ? 1 : a->ld_scale;
         p.scale_col = mn ? a->ld_scale : 1;
@@ -31,8 +31,8 @@ oct_status oct_dequant_sm90(const oct_dequant_args *a)
     p.vectors = oct_cdiv(a->k, n);
     p.magic = p.vectors > 1 ? UINT64_MAX / (uint64_t)p.vectors + 1 : 0;
     p.wide = (uintptr_t)a->x % (uintptr_t)n == 0 && a->ldx % n == 0 && (uintptr_t)a->y % 16 == 0 && a->ldy * elem % 16 == 0 &&
-             (p.one_col || p.bk % n == 0);
+             (col ? (uintptr_t)a->scale % 16 == 0 : p.one_col || p.bk % n == 0);
     const oct_cuda_launch_t go = { .op = "dequant", .m = a->m, .k = a->k, .threads = DEQUANT_THREADS, .params = &p,
                                    .x = oct_cdiv(a->m * p.vectors, DEQUANT_THREADS * DEQUANT_VECTORS) };
-    return oct_cuda_launch(&a->on, &oct_module_dequant_sm90, bf16, &go);
+    return oct_cuda_launch(&a->on, &oct_module_dequant_sm90, 3 * col + type, &go);
 }

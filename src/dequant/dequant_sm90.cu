@@ -1,4 +1,4 @@
-// dequant_sm90.cu - codes to bf16 or f32 on Hopper: a vector is as many codes as make 16 bytes of output.
+// dequant_sm90.cu - codes to f32, bf16 or f16 on Hopper: a vector is as many codes as make 16 bytes of output.
 #include "dequant/dequant_sm90.h"
 #include "isa/sm90/num.cuh"
 
@@ -10,19 +10,22 @@ DEVICE float scale_at(const dequant_params &p, int64_t i, int64_t j)
     return p.scale[r * p.scale_row + c * p.scale_col];
 }
 
+template <int T> DEVICE uint32_t pair(float lo, float hi) { return T == F16 ? f16x2(lo, hi) : bf16x2(lo, hi); }
+
 template <int T> DEVICE void store_element(char *y, float v)
 {
     if (T == F32) *(float *)y = one_nan(v);
-    else *(uint16_t *)y = (uint16_t)bf16x2(v, 0);
+    else *(uint16_t *)y = (uint16_t)pair<T>(v, 0);
 }
 
-template <int T> DEVICE void dequant(const dequant_params &p)
+/* COL: a scale a column, N of them a vector; else one. */
+template <int T, bool COL> DEVICE void dequant(const dequant_params &p)
 {
     enum { N = 16 / type<T>::BYTES };
     chain_wait();
     chain_launch();
     uint32_t codes[DEQUANT_VECTORS][N / 4];
-    float s[DEQUANT_VECTORS];
+    float s[DEQUANT_VECTORS][COL ? N : 1];
     int64_t row[DEQUANT_VECTORS], col[DEQUANT_VECTORS];
 #pragma unroll
     for (int u = 0; u < DEQUANT_VECTORS; u++) {
@@ -30,7 +33,10 @@ template <int T> DEVICE void dequant(const dequant_params &p)
         row[u] = p.vectors == 1 ? t : (int64_t)__umul64hi((uint64_t)t, p.magic);
         col[u] = (t - row[u] * p.vectors) * N;
         if (p.wide && row[u] < p.m && col[u] + N <= p.k) {
-            s[u] = scale_at(p, row[u], col[u]);
+            if (COL)
+#pragma unroll
+                for (int i = 0; i < N; i += 4) *(float4 *)(s[u] + i % (COL ? N : 1)) = __ldg((const float4 *)(p.scale + col[u] + i));
+            else s[u][0] = scale_at(p, row[u], col[u]);
             const uint8_t *x = p.x + row[u] * p.ldx + col[u];
             if (N == 8) {
                 const uint2 v = *(const uint2 *)x;
@@ -47,10 +53,11 @@ template <int T> DEVICE void dequant(const dequant_params &p)
 #pragma unroll
             for (int i = 0; i < N / 2; i++) {
                 const float2 v = f8x2_to_f32(codes[u][i / 2] >> (i % 2 * 16));
-                if (T == BF16) w[i % 4] = bf16x2(s[u] * v.x, s[u] * v.y);
+                const float a = s[u][COL ? 2 * i : 0] * v.x, b = s[u][COL ? 2 * i + 1 : 0] * v.y;
+                if (T != F32) w[i % 4] = pair<T>(a, b);
                 else {
-                    w[i % 2 * 2] = __float_as_uint(one_nan(s[u] * v.x));
-                    w[i % 2 * 2 + 1] = __float_as_uint(one_nan(s[u] * v.y));
+                    w[i % 2 * 2] = __float_as_uint(one_nan(a));
+                    w[i % 2 * 2 + 1] = __float_as_uint(one_nan(b));
                 }
             }
             *(uint4 *)y = make_uint4(w[0], w[1], w[2], w[3]);
@@ -60,5 +67,12 @@ template <int T> DEVICE void dequant(const dequant_params &p)
                 store_element<T>(y + i * type<T>::BYTES, scale_at(p, row[u], col[u] + i) * f8x2_to_f32(p.x[row[u] * p.ldx + col[u] + i]).x);
     }
 }
-extern "C" __global__ void __launch_bounds__(DEQUANT_THREADS) dequant_f32(const __grid_constant__ dequant_params p) { dequant<F32>(p); }
-extern "C" __global__ void __launch_bounds__(DEQUANT_THREADS) dequant_bf16(const __grid_constant__ dequant_params p) { dequant<BF16>(p); }
+#define X(name, T)                                                                                                        \
+    extern "C" __global__ void __launch_bounds__(DEQUANT_THREADS) dequant_##name(const __grid_constant__ dequant_params p)     \
+    { dequant<T, false>(p); }                                                                                             \
+    extern "C" __global__ void __launch_bounds__(DEQUANT_THREADS) dequant_col_##name(const __grid_constant__ dequant_params p) \
+    { dequant<T, true>(p); }
+X(f32, F32)
+X(bf16, BF16)
+X(f16, F16)
+#undef X

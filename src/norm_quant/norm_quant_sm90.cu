@@ -68,20 +68,6 @@ DEVICE void times_weight(const norm_params &p, int64_t col, int n, float *v)
     }
 }
 
-/* residual may be written by the thread that read it: no read-only loads of it. */
-template <int T> DEVICE unit<T> load_mutable(const char *p, int n, bool wide)
-{
-    if (!(wide && n >= UNIT)) return load_unit<T>(p, n, false);
-    unit<T> u;
-#pragma unroll
-    for (int i = 0; i < UNIT * type<T>::BYTES / 16; i++) {
-        uint4 v;
-        asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p + 16 * i) : "memory");
-        u.w[4 * i] = v.x, u.w[4 * i + 1] = v.y, u.w[4 * i + 2] = v.z, u.w[4 * i + 3] = v.w;
-    }
-    return u;
-}
-
 /* A unit of h. When it is rounded to bf16, as residual_out is, it is kept so: half the registers. */
 template <bool PACKED> struct held;
 template <> struct held<true> { unit<BF16> w; };
@@ -104,7 +90,7 @@ template <int X, int R, int TH, int U, bool PACKED> DEVICE void row_in_registers
     for (int i = 0; i < U; i++) {
         const int col = (i * TH + threadIdx.x) * UNIT;
         x[i] = load_unit<X>(p.x + (row * p.ldx + col) * type<X>::BYTES, k - col, p.wide);
-        if (p.residual) res[i] = load_mutable<R>(p.residual + (row * p.ld_residual + col) * type<R>::BYTES, k - col, p.wide);
+        if (p.residual) res[i] = load_unit<R>(p.residual + (row * p.ld_residual + col) * type<R>::BYTES, k - col, p.wide);
     }
     const float ub = p.out.scaling == ROWS_NONE ? 0 : rows_bound(p.out);
 #pragma unroll

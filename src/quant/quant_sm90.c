@@ -3,49 +3,75 @@
 #include "core/cuda.h"
 #include "core/kernel.h"
 
-/* Kernels by number: f32, then bf16. */
-#define X(TH, U, OCC_F32, OCC_BF16) "quant_scope_f32_" #TH "x" #U, "quant_scope_bf16_" #TH "x" #U,
-OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(X) "quant_cluster_f32", "quant_cluster_bf16", "quant_small_f32", "quant_small_bf16",
-                "quant_tile_f32", "quant_tile_bf16", "quant_large_max_f32", "quant_large_max_bf16", "quant_large_codes_f32",
-                "quant_large_codes_bf16", "quant_loop_f32", "quant_loop_bf16");
+/* Kernels by number: of each, f32, bf16, f16. */
+#define TYPES(name, tail) name "_f32" tail, name "_bf16" tail, name "_f16" tail,
+#define X(TH, U, OCC_F32, OCC_BF16) TYPES("quant_scope", "_" #TH "x" #U)
+OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(X) TYPES("quant_cluster", "") TYPES("quant_small", "") TYPES("quant_tile", "")
+                TYPES("quant_large_max", "") TYPES("quant_large_codes", "") TYPES("quant_col_max", "") TYPES("quant_col_codes", "")
+                TYPES("quant_loop", "") "quant_col_factor");
 #undef X
-#define X(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U, SCOPE_BF16_##TH##x##U,
-enum {
-    QUANT_SCOPE_KERNELS(X) CLUSTER, CLUSTER_BF16, SMALL, SMALL_BF16, TILE, TILE_BF16, LARGE_MAX, LARGE_MAX_BF16, LARGE_CODES,
-    LARGE_CODES_BF16, LOOP
-};
+#undef TYPES
+#define X(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U,
+enum { QUANT_SCOPE_KERNELS(X) CLUSTER, SMALL, TILE, LARGE_MAX, LARGE_CODES, COL_MAX, COL_CODES, LOOP, COL_FACTOR };
 #undef X
 
 typedef struct plan {
     quant_params p;
-    int32_t kernel, threads, cluster, two; /* two: LARGE_MAX goes before */
-    int64_t ctas;
+    int32_t kernel, threads, cluster;
+    int64_t ctas, scratch;
+    int32_t before; /* the kernel that finds the maxima of LARGE_CODES and COL_CODES, or -1 */
+    int64_t before_ctas;
 } plan;
 
 static int aligned(const void *p, int64_t stride, int64_t elem) { return (uintptr_t)p % 16 == 0 && stride * elem % 16 == 0; }
 
-enum { KEEP = 32 << 20 }; /* bytes of the matrix that stay in L2 between the passes */
-static void plan_large(plan *l, int32_t sms, int bf16)
+static void plan_large(plan *l, int32_t sms)
 {
     quant_params *p = &l->p;
-    const int64_t elem = bf16 ? 2 : 4, chunk = QUANT_LARGE_THREADS * 16;
-    p->across = oct_cdiv(p->k, chunk);
+    p->across = oct_cdiv(p->k, QUANT_LARGE_THREADS * 16);
     l->ctas = oct_max(1, p->m * p->across);
-    p->parts = (int32_t)oct_min(oct_min((bf16 ? 4 : 2) * sms, QUANT_LARGE_PARTS), l->ctas);
-    p->keep = oct_max(0, l->ctas - KEEP / (chunk * elem));
+    p->parts = (int32_t)oct_min(oct_min(2 * sms, QUANT_LARGE_PARTS), l->ctas);
     l->kernel = LARGE_CODES;
     l->threads = QUANT_LARGE_THREADS;
-    l->two = !p->given;
+    if (p->given) return;
+    l->before = LARGE_MAX;
+    l->before_ctas = p->parts;
+    l->scratch = QUANT_LARGE_PARTS * 4;
+}
+
+/* A column has as many parts as CTAs work on its strip: enough of them for the device, by the shape alone. */
+static void plan_columns(plan *l)
+{
+    enum { CTAS = 512, PARTS = 32 };
+    quant_params *p = &l->p;
+    p->across = oct_cdiv(p->k, QUANT_STRIP);
+    l->ctas = p->across * oct_cdiv(p->m, QUANT_STRIP_ROWS);
+    if (p->across > INT32_MAX || l->ctas > INT32_MAX) {
+        l->ctas = INT64_MAX;
+        return;
+    }
+    p->parts = (int32_t)oct_max(1, oct_min(oct_cdiv(p->m, QUANT_STRIP_ROWS), oct_max(PARTS, CTAS / oct_max(p->across, 1))));
+    l->kernel = COL_CODES;
+    l->threads = QUANT_STRIP_WARPS * 32;
+    if (p->given) {
+        p->factor = p->scale;
+        p->eps = 0;
+        return;
+    }
+    l->before = COL_MAX;
+    l->before_ctas = p->across * p->parts;
+    l->scratch = (p->parts + 1) * p->k * 4;
+    p->factor = p->partial ? p->partial + p->parts * p->k : 0;
 }
 
 static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
 {
-    const int64_t elem = a->x_dtype == OCT_BF16 ? 2 : 4;
+    const int64_t elem = a->x_dtype == OCT_F32 ? 4 : 2;
     const int mn = a->scale_layout == OCT_MN_MAJOR;
     *l = (plan){ .p = { .x = a->x, .y = a->y, .scale = a->scale, .ub = a->scale_ub, .partial = a->on.scratch, .m = a->m, .k = a->k,
                         .ldx = a->ldx, .ldy = a->ldy, .bm = 1, .bk = a->k, .eps = a->rule == OCT_RULE_EPS,
                         .given = (a->flags & OCT_QUANT_SCALE_GIVEN) != 0 },
-                 .cluster = 1 };
+                 .cluster = 1, .before = -1 };
     quant_params *p = &l->p;
     p->scale_row = 1; /* of ROW */
     if (a->scaling == OCT_SCALE_TENSOR) {
@@ -53,6 +79,10 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
             p->k = p->bk = a->m * a->k;
             p->m = 1;
         } else p->bm = oct_max(a->m, 1);
+    } else if (a->scaling == OCT_SCALE_COL) {
+        p->wide = aligned(a->x, a->ldx, elem) && aligned(a->y, a->ldy, 1);
+        plan_columns(l);
+        return;
     } else if (a->scaling != OCT_SCALE_ROW) {
         p->bm = a->scaling == OCT_SCALE_BLOCK ? a->block_m : 1;
         p->bk = a->block_k;
@@ -88,7 +118,7 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
     const int64_t most = QUANT_CLUSTER_UNITS * QUANT_MAX_CLUSTER;
     if (a->scaling == OCT_SCALE_TENSOR && all > (p->given ? QUANT_SCOPE_UNITS : most) &&
         oct_mul(p->m, oct_cdiv(p->k, QUANT_LARGE_THREADS * 16)) <= INT32_MAX) {
-        plan_large(l, sms, a->x_dtype == OCT_BF16);
+        plan_large(l, sms);
         return;
     }
     if (all > 0 && all <= most && p->scopes < INT32_MAX / QUANT_MAX_CLUSTER) {
@@ -113,10 +143,10 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
 int oct_quant_sm90_fits(const oct_quant_args *a, oct_fit *fit)
 {
     plan l;
-    if (a->x_dtype == OCT_F16 || a->scaling == OCT_SCALE_COL) return fit->why = "f16 and columns are not built", 0;
     plan_of(a, 1, &l);
-    fit->scratch = l.two ? QUANT_LARGE_PARTS * 4 : 0;
-    return 1;
+    fit->scratch = l.scratch;
+    fit->why = "more CTAs than a grid has";
+    return l.ctas <= INT32_MAX && l.before_ctas <= INT32_MAX;
 }
 
 oct_status oct_quant_sm90(const oct_quant_args *a)
@@ -125,14 +155,19 @@ oct_status oct_quant_sm90(const oct_quant_args *a)
     plan l;
     if (!d) return OCT_E_DEVICE;
     plan_of(a, d->sms, &l);
-    const int32_t bf16 = a->x_dtype == OCT_BF16;
+    const int32_t type = a->x_dtype == OCT_F32 ? 0 : a->x_dtype == OCT_BF16 ? 1 : 2;
     oct_cuda_launch_t go = { .op = "quant", .m = a->m, .k = a->k, .x = l.ctas, .threads = l.threads, .cluster = l.cluster, .params = &l.p };
     oct_on on = a->on;
-    if (l.two) {
+    if (l.before >= 0) {
         oct_cuda_launch_t before = go;
-        before.x = l.p.parts;
-        OCT_TRY(oct_cuda_launch(&a->on, &oct_module_quant_sm90, LARGE_MAX + bf16, &before));
+        before.x = l.before_ctas;
+        OCT_TRY(oct_cuda_launch(&on, &oct_module_quant_sm90, 3 * l.before + type, &before));
         on.flags |= OCT_ON_CHAIN; /* behind a kernel of ours */
     }
-    return oct_cuda_launch(&on, &oct_module_quant_sm90, l.kernel + bf16, &go);
+    if (l.before == COL_MAX) {
+        oct_cuda_launch_t factor = go;
+        factor.x = oct_cdiv(a->k, 32);
+        OCT_TRY(oct_cuda_launch(&on, &oct_module_quant_sm90, 3 * COL_FACTOR, &factor));
+    }
+    return oct_cuda_launch(&on, &oct_module_quant_sm90, 3 * l.kernel + type, &go);
 }

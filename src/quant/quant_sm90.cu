@@ -1,7 +1,8 @@
-// quant_sm90.cu - FP8 quantization on Hopper, in four shapes of work:
+// quant_sm90.cu - FP8 quantization on Hopper, in five shapes of work:
 //   scope  a scope held in the registers of a CTA, or of a cluster: read once, written once
 //   small  scopes of one row and at most 512 columns: 1 to 32 neighbouring threads each (tile: in a layout that suits wide rows)
 //   large  one scope over many CTAs: maxima, then codes, whose reads find the end of the matrix in L2
+//   col    a scope a column, in strips of columns: maxima, factors, codes
 //   loop   whatever the others leave: a CTA a scope, two passes over it
 #include "isa/sm90/cluster.cuh"
 #include "quant/quant_sm90.h"
@@ -23,7 +24,7 @@ template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_para
 {
     __shared__ exchange shared;
     const uint32_t rank = CLUSTER ? cluster_rank() : 0, size = CLUSTER ? cluster_size() : 1;
-    if (CLUSTER) exchange_open(&shared, size);
+    if (CLUSTER) exchange_open(&shared);
     if (!CLUSTER) chain_launch();
     chain_wait();
     if (CLUSTER) chain_launch();
@@ -66,11 +67,14 @@ template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_para
     extern "C" __global__ void __launch_bounds__(TH, OCC_F32) quant_scope_f32_##TH##x##U(const __grid_constant__ quant_params p)   \
     { scope<F32, TH, U, false>(p); }                                                                                              \
     extern "C" __global__ void __launch_bounds__(TH, OCC_BF16) quant_scope_bf16_##TH##x##U(const __grid_constant__ quant_params p) \
-    { scope<BF16, TH, U, false>(p); }
+    { scope<BF16, TH, U, false>(p); }                                                                                             \
+    extern "C" __global__ void __launch_bounds__(TH, OCC_BF16) quant_scope_f16_##TH##x##U(const __grid_constant__ quant_params p)  \
+    { scope<F16, TH, U, false>(p); }
 QUANT_SCOPE_KERNELS(X)
 #undef X
 extern "C" __global__ void __launch_bounds__(512, 1) quant_cluster_f32(const __grid_constant__ quant_params p) { scope<F32, 512, 2, true>(p); }
 extern "C" __global__ void __launch_bounds__(512, 3) quant_cluster_bf16(const __grid_constant__ quant_params p) { scope<BF16, 512, 2, true>(p); }
+extern "C" __global__ void __launch_bounds__(512, 3) quant_cluster_f16(const __grid_constant__ quant_params p) { scope<F16, 512, 2, true>(p); }
 
 // ---- small ----
 
@@ -142,12 +146,12 @@ template <int T> DEVICE void tile(const quant_params &p)
     { tile<T>(p); }
 SMALL(f32, F32, 6, 5)
 SMALL(bf16, BF16, 8, 6)
+SMALL(f16, F16, 8, 6)
 #undef SMALL
 
 // ---- large: a matrix, one scope ----
 
-/* Chunks of a row, a unit a thread. The first pass leaves the last chunks in L2, where the second, which goes backward,
- * finds them: what comes before is read as evict-first. */
+/* Chunks of a row, a unit a thread. The second pass goes backward, so that it finds the end of the matrix in L2. */
 struct chunk { int64_t row, col; };
 DEVICE chunk chunk_of(const quant_params &p, int64_t i)
 {
@@ -158,23 +162,19 @@ DEVICE int left_of(const quant_params &p, chunk c) { return (int)max(min(p.k - c
 
 template <int T> DEVICE void large_max(const quant_params &p)
 {
-    const int64_t chunks = p.m * p.across;
-    const uint64_t first = policy_evict_first(), last = policy_normal();
+    enum { AHEAD = T == F32 ? 2 : 4 };
+    const int64_t chunks = p.m * p.across, whole = p.m == 1 && p.wide ? p.k / (QUANT_LARGE_THREADS * UNIT) : 0;
     uint32_t m = amax_start();
     chain_launch();
     chain_wait();
     int64_t i = blockIdx.x;
-    if (p.m == 1 && p.wide) { /* whole chunks: the next one is on its way while one is looked at */
-        const int64_t whole = p.k / (QUANT_LARGE_THREADS * UNIT), step = (int64_t)gridDim.x * QUANT_LARGE_THREADS * UNIT * type<T>::BYTES;
-        const char *x = p.x + (i * (QUANT_LARGE_THREADS * UNIT) + threadIdx.x * UNIT) * type<T>::BYTES;
-        unit<T> u, next;
-        if (i < whole) u = load_whole<T>(x, i < p.keep ? first : last);
-        for (; i < whole; i += gridDim.x) {
-            x += step;
-            if (i + gridDim.x < whole) next = load_whole<T>(x, i + gridDim.x < p.keep ? first : last);
-            m = amax_of(u, m);
-            u = next;
-        }
+    for (; i + (AHEAD - 1) * (int64_t)gridDim.x < whole; i += AHEAD * (int64_t)gridDim.x) {
+        unit<T> u[AHEAD];
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++)
+            u[j] = load_whole<T>(p.x + ((i + j * (int64_t)gridDim.x) * QUANT_LARGE_THREADS + threadIdx.x) * UNIT * type<T>::BYTES);
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++) m = amax_of(u[j], m);
     }
     for (; i < chunks; i += gridDim.x) {
         const chunk c = chunk_of(p, i);
@@ -202,17 +202,129 @@ template <int T> DEVICE void large_codes(const quant_params &p)
     if (!p.given && blockIdx.x == 0 && threadIdx.x == 0) *p.scale = s;
     uint32_t codes[4];
     encode(u, c, how, codes);
-    uint8_t *y = p.y + at.row * p.ldy + at.col;
-    if (p.wide && n >= UNIT) store16_evict_first(y, make_uint4(codes[0], codes[1], codes[2], codes[3]));
-    else store_codes(y, codes, n, p.wide);
+    store_codes(p.y + at.row * p.ldy + at.col, codes, n, p.wide);
 }
 #define LARGE(name, T, OCC)                                                                                            \
-    extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, OCC) quant_large_max_##name(const __grid_constant__ quant_params p) \
+    extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_large_max_##name(const __grid_constant__ quant_params p) \
     { large_max<T>(p); }                                                                                                 \
     extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, OCC) quant_large_codes_##name(const __grid_constant__ quant_params p) \
     { large_codes<T>(p); }
 LARGE(f32, F32, 2)
 LARGE(bf16, BF16, 4)
+LARGE(f16, F16, 4)
+
+// ---- col ----
+
+/* The rows of a strip go to its CTAs' warps in turn, so that all of the matrix is read from the top down; the codes are
+ * made from the bottom up, where L2 still has it. */
+template <int T> DEVICE void col_max(const quant_params &p)
+{
+    enum { AHEAD = 4 };
+    __shared__ float part[QUANT_STRIP_WARPS][QUANT_STRIP];
+    chain_launch();
+    chain_wait();
+    const int64_t strip = blockIdx.x % (uint32_t)p.across, band = blockIdx.x / (uint32_t)p.across, col0 = strip * QUANT_STRIP;
+    const int warp = threadIdx.x / 32, at = threadIdx.x % 32 * UNIT, n = (int)max(min(p.k - col0 - at, (int64_t)UNIT), (int64_t)0);
+    const int64_t step = (int64_t)p.parts * QUANT_STRIP_WARPS, stride = step * p.ldx * type<T>::BYTES;
+    int64_t row = band * QUANT_STRIP_WARPS + warp;
+    const char *x = p.x + (row * p.ldx + col0 + at) * type<T>::BYTES;
+    unit<T> m = { { 0 } };
+    if (p.wide && n == UNIT)
+        for (; row + (AHEAD - 1) * step < p.m; row += AHEAD * step, x += AHEAD * stride) {
+            unit<T> u[AHEAD];
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++) u[i] = load_whole<T>(x + i * stride);
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++) maxima_of(u[i], m);
+        }
+    for (; row < p.m; row += step, x += stride) maxima_of(load_unit<T>(x, n, p.wide), m);
+#pragma unroll
+    for (int i = 0; i < UNIT; i++) part[warp][at + i] = fabsf(element(m, i));
+    __syncthreads();
+    for (int j = threadIdx.x; j < QUANT_STRIP && col0 + j < p.k; j += QUANT_STRIP_WARPS * 32) {
+        float a = 0;
+#pragma unroll
+        for (int i = 0; i < QUANT_STRIP_WARPS; i++) a = fmaxf(a, part[i][j]);
+        p.partial[band * p.k + col0 + j] = a;
+    }
+}
+
+/* 32 columns a CTA. */
+extern "C" __global__ void __launch_bounds__(QUANT_STRIP_WARPS * 32) quant_col_factor(const __grid_constant__ quant_params p)
+{
+    __shared__ float part[QUANT_STRIP_WARPS][32];
+    chain_launch();
+    chain_wait();
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int64_t col = (int64_t)blockIdx.x * 32 + lane;
+    float a = 0;
+    if (col < p.k)
+#pragma unroll 8
+        for (int i = warp; i < p.parts; i += QUANT_STRIP_WARPS) a = fmaxf(a, p.partial[i * p.k + col]);
+    part[warp][lane] = a;
+    __syncthreads();
+    if (warp || col >= p.k) return;
+    for (int i = 1; i < QUANT_STRIP_WARPS; i++) a = fmaxf(a, part[i][lane]);
+    coder c;
+    int how;
+    const float s = coder_of(p.eps, a, bound_of(p), &c, &how);
+    p.scale[col] = s;
+    p.factor[col] = p.eps ? c.factor : s;
+}
+
+template <int T> DEVICE void col_encode(const quant_params &p, const unit<T> &u, const float *f, uint32_t *codes)
+{
+#pragma unroll
+    for (int i = 0; i < UNIT; i += 4) {
+        float q[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) q[j] = p.eps ? element(u, i + j) * f[i + j] : __fdiv_rn(element(u, i + j), f[i + j]);
+        codes[i / 4] = f8x4(q[0], q[1], q[2], q[3]);
+    }
+}
+template <int T> DEVICE void col_codes(const quant_params &p)
+{
+    enum { ROWS = QUANT_STRIP_ROWS / QUANT_STRIP_WARPS, AHEAD = T == F32 ? 2 : 4 }; // of a warp, one after another
+    chain_launch();
+    chain_wait();
+    const int64_t block = (gridDim.x - 1 - blockIdx.x) / (uint32_t)p.across, strip = blockIdx.x % (uint32_t)p.across;
+    const int64_t row = block * QUANT_STRIP_ROWS + threadIdx.x / 32 * ROWS, col = strip * QUANT_STRIP + threadIdx.x % 32 * UNIT;
+    const int n = (int)max(min(p.k - col, (int64_t)UNIT), (int64_t)0);
+    const char *x = p.x + (row * p.ldx + col) * type<T>::BYTES;
+    uint8_t *y = p.y + row * p.ldy + col;
+    uint32_t codes[4];
+    float f[UNIT];
+#pragma unroll
+    for (int i = 0; i < UNIT; i++) f[i] = i < n ? p.factor[col + i] : 1.0f;
+    if (p.wide && n == UNIT && row + ROWS <= p.m) {
+#pragma unroll 1
+        for (int r = 0; r < ROWS; r += AHEAD) {
+            unit<T> u[AHEAD];
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++) u[i] = load_whole<T>(x + (r + i) * p.ldx * type<T>::BYTES);
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++) {
+                col_encode(p, u[i], f, codes);
+                store_codes(y + (r + i) * p.ldy, codes, UNIT, true);
+            }
+        }
+        return;
+    }
+#pragma unroll 1
+    for (int r = 0; r < ROWS && row + r < p.m; r++) {
+        col_encode(p, load_unit<T>(x + r * p.ldx * type<T>::BYTES, n, p.wide), f, codes);
+        store_codes(y + r * p.ldy, codes, n, p.wide);
+    }
+}
+#define COL(name, T)                                                                                                             \
+    extern "C" __global__ void __launch_bounds__(QUANT_STRIP_WARPS * 32) quant_col_max_##name(const __grid_constant__ quant_params p)   \
+    { col_max<T>(p); }                                                                                                           \
+    extern "C" __global__ void __launch_bounds__(QUANT_STRIP_WARPS * 32) quant_col_codes_##name(const __grid_constant__ quant_params p) \
+    { col_codes<T>(p); }
+COL(f32, F32)
+COL(bf16, BF16)
+COL(f16, F16)
+#undef COL
 
 // ---- loop ----
 
@@ -248,3 +360,4 @@ template <int T> DEVICE void loop(const quant_params &p)
 }
 extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_loop_f32(const __grid_constant__ quant_params p) { loop<F32>(p); }
 extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_loop_bf16(const __grid_constant__ quant_params p) { loop<BF16>(p); }
+extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_loop_f16(const __grid_constant__ quant_params p) { loop<F16>(p); }

@@ -63,7 +63,7 @@ template <int T, int TH, int U, bool CLUSTER> DEVICE void row_in_registers(const
 {
     __shared__ exchange shared;
     const uint32_t rank = CLUSTER ? cluster_rank() : 0, size = CLUSTER ? cluster_size() : 1;
-    if (CLUSTER) exchange_open(&shared, size);
+    if (CLUSTER) exchange_open(&shared);
     else chain_launch();
     chain_wait();
     if (CLUSTER) chain_launch();

@@ -13,13 +13,12 @@ DEVICE uint32_t cluster_rank() { uint32_t r; asm volatile("mov.u32 %0, %%cluster
 DEVICE uint32_t cluster_size() { uint32_t r; asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(r)); return r; }
 
 /* At the kernel's beginning, by all threads. */
-DEVICE void exchange_open(exchange *x, uint32_t size)
+DEVICE void exchange_open(exchange *x)
 {
     if (threadIdx.x == 0) {
         const uint32_t bar = (uint32_t)__cvta_generic_to_shared(&x->barrier);
         asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(bar));
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(4 * size) : "memory");
     }
     __syncthreads();
     asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
@@ -30,6 +29,7 @@ DEVICE float exchange_max(exchange *x, float a, uint32_t rank, uint32_t size)
 {
     const uint32_t bar = (uint32_t)__cvta_generic_to_shared(&x->barrier), slot = (uint32_t)__cvta_generic_to_shared(&x->all[rank]);
     asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); // the others' barriers are set up
+    if (threadIdx.x == 0) asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(4 * size) : "memory");
     if (threadIdx.x < size) {
         uint32_t to, to_bar;
         asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(slot), "r"(threadIdx.x));

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define DEVICE static __device__ __forceinline__
-enum { F32, BF16 }; /* template parameters; the values of octavo.h are OCT_F32 and OCT_BF16 */
+enum { F32, BF16, F16 }; /* template parameters, and the order of a module's kernels; octavo.h's values are others */
 enum { UNIT = 16 };
 
 /* ---- Programmatic launches: see core/cuda.h ---- */
@@ -30,36 +30,29 @@ template <int TH> DEVICE float cta_max(float a, int turn = 0)
 template <int T> struct unit;
 template <> struct unit<F32> { uint32_t w[16]; };
 template <> struct unit<BF16> { uint32_t w[8]; };
+template <> struct unit<F16> { uint32_t w[8]; };
 template <int T> struct type;
 template <> struct type<F32> { enum { BYTES = 4 }; };
 template <> struct type<BF16> { enum { BYTES = 2 }; };
+template <> struct type<F16> { enum { BYTES = 2 }; };
 
+/* No hint: two loads of a thread share a sector of 32 bytes, which L1 has to keep in between (L1::no_allocate costs 3 %, and
+ * 12 % for f32). Volatile: loads stay where they stand, before the first use of any. */
 DEVICE uint4 load16(const void *p)
 {
     uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
     return v;
 }
-DEVICE uint32_t load_word(const void *p, unit<F32> *) { return *(const uint32_t *)p; }
-DEVICE uint32_t load_word(const void *p, unit<BF16> *) { return *(const uint16_t *)p; }
+template <int T> DEVICE uint32_t load_word(const void *p) { return T == F32 ? *(const uint32_t *)p : *(const uint16_t *)p; }
 
-/* With a word for L2: what is read once should not displace what is read again. */
-DEVICE uint64_t policy_evict_first() { return 0x12f0000000000000ull; }
-DEVICE uint64_t policy_normal() { return 0x1000000000000000ull; }
-DEVICE uint4 load16(const void *p, uint64_t policy)
-{
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p), "l"(policy));
-    return v;
-}
 /* A whole unit, p aligned to 16 bytes. */
-template <int T> DEVICE unit<T> load_whole(const char *p, uint64_t policy)
+template <int T> DEVICE unit<T> load_whole(const char *p)
 {
     unit<T> u;
 #pragma unroll
     for (int i = 0; i < UNIT * type<T>::BYTES / 16; i++) {
-        const uint4 v = load16(p + 16 * i, policy);
+        const uint4 v = load16(p + 16 * i);
         u.w[4 * i] = v.x, u.w[4 * i + 1] = v.y, u.w[4 * i + 2] = v.z, u.w[4 * i + 3] = v.w;
     }
     return u;
@@ -82,19 +75,12 @@ template <int T> DEVICE unit<T> load_unit(const char *p, int n, bool wide)
 {
     enum { PER = 4 / type<T>::BYTES };
     unit<T> u;
-    if (wide && n >= UNIT) {
-#pragma unroll
-        for (int i = 0; i < UNIT / PER / 4; i++) {
-            const uint4 v = load16(p + 16 * i);
-            u.w[4 * i] = v.x, u.w[4 * i + 1] = v.y, u.w[4 * i + 2] = v.z, u.w[4 * i + 3] = v.w;
-        }
-        return u;
-    }
+    if (wide && n >= UNIT) return load_whole<T>(p);
 #pragma unroll
     for (int i = 0; i < UNIT / PER; i++) u.w[i] = 0;
 #pragma unroll
     for (int i = 0; i < UNIT; i++)
-        if (i < n) u.w[i / PER] |= load_word(p + i * type<T>::BYTES, (unit<T> *)0) << (i % PER * 16);
+        if (i < n) u.w[i / PER] |= load_word<T>(p + i * type<T>::BYTES) << (i % PER * 16);
     return u;
 }
 
@@ -103,6 +89,9 @@ DEVICE float element(const unit<BF16> &u, int i)
 {
     return __uint_as_float(i % 2 ? u.w[i / 2] & 0xffff0000u : u.w[i / 2] << 16);
 }
+
+DEVICE float half_to_f32(uint32_t h) { float v; asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"((uint16_t)h)); return v; }
+DEVICE float element(const unit<F16> &u, int i) { return half_to_f32(i % 2 ? u.w[i / 2] >> 16 : u.w[i / 2]); }
 
 /* Largest magnitude, NaN ignored, kept as the format keeps it until the end. */
 DEVICE uint32_t amax_start() { return 0; }
@@ -120,9 +109,32 @@ DEVICE uint32_t amax_of(const unit<BF16> &u, uint32_t m)
     for (int i = 0; i < 8; i++) asm("max.xorsign.abs.bf16x2 %0, %0, %1;" : "+r"(m) : "r"(u.w[i]));
     return m & 0x7fff7fffu;
 }
+DEVICE uint32_t amax_of(const unit<F16> &u, uint32_t m)
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++) asm("max.xorsign.abs.f16x2 %0, %0, %1;" : "+r"(m) : "r"(u.w[i]));
+    return m & 0x7fff7fffu;
+}
+/* The same an element: a unit of maxima, whose signs mean nothing. */
+DEVICE void maxima_of(const unit<F32> &u, unit<F32> &m)
+{
+#pragma unroll
+    for (int i = 0; i < 16; i++) m.w[i] = __float_as_uint(fmaxf(fabsf(__uint_as_float(m.w[i])), fabsf(__uint_as_float(u.w[i]))));
+}
+DEVICE void maxima_of(const unit<BF16> &u, unit<BF16> &m)
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++) asm("max.xorsign.abs.bf16x2 %0, %0, %1;" : "+r"(m.w[i]) : "r"(u.w[i]));
+}
+DEVICE void maxima_of(const unit<F16> &u, unit<F16> &m)
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++) asm("max.xorsign.abs.f16x2 %0, %0, %1;" : "+r"(m.w[i]) : "r"(u.w[i]));
+}
 template <int T> DEVICE float amax_end(uint32_t m)
 {
     if (T == F32) return __uint_as_float(m);
+    if (T == F16) return fmaxf(half_to_f32(m), half_to_f32(m >> 16));
     return fmaxf(__uint_as_float(m << 16), __uint_as_float(m & 0xffff0000u));
 }
 /* ---- FP8 ---- */
@@ -158,11 +170,14 @@ DEVICE uint32_t bf16x2(float lo, float hi)
     return r;
 }
 
-/* Codes that nobody reads soon. */
-DEVICE void store16_evict_first(void *p, uint4 v)
+/* 2 f32 -> 2 f16, nearest even; NaN gives 0x7E00. */
+DEVICE uint32_t f16x2(float lo, float hi)
 {
-    asm volatile("st.global.L2::cache_hint.v4.u32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w),
-                 "l"(policy_evict_first()) : "memory");
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    if (lo != lo) r = (r & 0xffff0000u) | 0x7e00u;
+    if (hi != hi) r = (r & 0x0000ffffu) | 0x7e000000u;
+    return r;
 }
 
 /* The first n of 16 codes. wide: p is aligned to 16 bytes. */
@@ -181,7 +196,7 @@ DEVICE void store_codes(uint8_t *p, const uint32_t *c, int n, bool wide)
 
 /* How x becomes a code: sat(x * factor), or sat(x / divisor).
  * The division is correctly rounded, by Newton steps from q = x * (1/s), whose remainders an FMA gives exactly. A bf16
- * dividend needs one step, an f32 dividend two. The signs are arranged so that a remainder of zero keeps a zero quotient's
+ * dividend needs one step, the others two. The signs are arranged so that a remainder of zero keeps a zero quotient's
  * sign. Where the quotient may lie far outside the codes' range (a given scale, a bound below amax, infinities), it is
  * taken as it is there: the remainder could overflow. lift is a power of two that brings a tiny or huge divisor to where
  * its reciprocal is normal. */
@@ -220,7 +235,7 @@ template <int T> DEVICE float quotient(float x, const coder &c)
 {
     float q = x * c.inverse;
     q = fmaf(fmaf(q, c.divisor, -x), -c.inverse, q);
-    if (T == F32) q = fmaf(fmaf(q, c.divisor, -x), -c.inverse, q);
+    if (T != BF16) q = fmaf(fmaf(q, c.divisor, -x), -c.inverse, q);
     return q;
 }
 template <int T> DEVICE float any_quotient(float x, const coder &c)
