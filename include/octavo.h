@@ -200,6 +200,10 @@ OCT_API void oct_set_trace(oct_trace_fn *fn, void *ctx);
  *   scale  out (in with SCALE_GIVEN)  f32               shape of the scope; for GROUP and BLOCK, ld_scale is the
  *                                                       stride between its rows (K_MAJOR) or K groups (MN_MAJOR)
  *   block_m, block_k: of BLOCK and GROUP; 0 means 128. Edge blocks are smaller.
+ *   valid_m in  [cdiv(m, group_m)] i64, or NULL: of the group_m rows from row g group_m on (0: m rows, one group), the first
+ *               valid_m[g] count; below 0 is as 0, beyond the group as all. TENSOR: amax is over the rows that count, and all are
+ *               encoded. ROW, GROUP, BLOCK, COL: a row that does not count is taken as zeros: codes 0, and for ROW and GROUP the
+ *               scale of amax = 0; nothing of it is read. With SCALE_GIVEN: NULL.
  *   Infinity: an amax of infinity gives s = infinity; finite x then give 0 with x's sign, infinite x give NaN.
  *   k = 0 or m = 0: no codes; the scopes that exist (TENSOR; ROW with k = 0; COL with m = 0) get the scale of amax = 0.
  *   EXACT. Deterministic. No scratch.
@@ -220,7 +224,8 @@ typedef struct oct_quant_args {
     float *scale;
     int64_t ld_scale;
     const float *scale_ub;    /* in [1], or NULL; on the CPU or on the op's device */
-    const int64_t *valid_m;   /* in [1]: rows that count for amax (not yet: NULL) */
+    const int64_t *valid_m;   /* (on GPUs not yet: NULL) */
+    int64_t group_m;
     const uint64_t *seed;     /* in [2]: stochastic rounding (not yet: NULL) */
     int64_t reserved[4];
 } oct_quant_args;

@@ -48,11 +48,12 @@ static void quant_good(void *args, api_arena *m)
 {
     oct_quant_args *a = args;
     *a = (oct_quant_args){ .scaling = OCT_SCALE_BLOCK, .m = 130, .k = 1000, .block_m = 8, .block_k = 100, .x_dtype = OCT_BF16,
-                           .y_dtype = OCT_F8E4M3FN, .ldx = 1001, .ldy = 1003, .ld_scale = 12 };
+                           .y_dtype = OCT_F8E4M3FN, .ldx = 1001, .ldy = 1003, .ld_scale = 12, .group_m = 50 };
     a->x = api_mem(m, 130 * 1001 * 2);
     a->y = api_mem(m, 130 * 1003);
     a->scale = api_mem(m, 17 * 12 * 4);
     a->scale_ub = api_mem(m, 4);
+    a->valid_m = api_mem(m, 3 * 8);
 }
 static const api_field quant_fields[] = {
     F(quant, DTYPE, x_dtype, BIT(OCT_F32) | BIT(OCT_BF16) | BIT(OCT_F16), 0),
@@ -72,7 +73,8 @@ static const api_field quant_fields[] = {
     F(quant, PTR, y, 1, 1),
     F(quant, PTR, scale, 4, 1),
     F(quant, PTR, scale_ub, 4, 0),
-    F(quant, PTR_NOT_YET, valid_m, 0, 0),
+    F(quant, EXTENT, group_m, 1, 0),
+    F(quant, PTR, valid_m, 8, 0),
     F(quant, PTR_NOT_YET, seed, 0, 0),
 };
 static void quant_more(void)
@@ -80,7 +82,9 @@ static void quant_more(void)
     static api_arena m;
     BAD(quant, OCT_E_SHAPE, "x [1]", "overflows 64 bits", a.m = INT64_MAX / 1100); /* only in bytes */
     BAD(quant, OCT_E_VALUE, "scale_ub", "SCALE_GIVEN", a.flags = OCT_QUANT_SCALE_GIVEN);
-    GOOD(quant, a.flags = OCT_QUANT_SCALE_GIVEN, a.scale_ub = 0);
+    BAD(quant, OCT_E_VALUE, "valid_m", "SCALE_GIVEN", a.flags = OCT_QUANT_SCALE_GIVEN, a.scale_ub = 0);
+    GOOD(quant, a.flags = OCT_QUANT_SCALE_GIVEN, a.scale_ub = 0, a.valid_m = 0);
+    GOOD(quant, a.group_m = INT64_MAX);
     GOOD(quant, a.block_m = a.block_k = INT64_MAX);
     GOOD(quant, a.m = 0, a.x = 0, a.y = 0, a.scale = 0);
     BAD_DATA(quant, OCT_E_NULL, "scale", 0, a.scaling = OCT_SCALE_COL, a.ld_scale = 0, a.m = 0, a.scale = 0); /* columns have scales all the same */

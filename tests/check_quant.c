@@ -4,7 +4,7 @@
 #include "core/num/scale.h"
 #include <string.h>
 
-enum { M, K, SCALING, LAYOUT, BLOCK_M, BLOCK_K, MODE, UB, PAD, KIND, SCALE_KIND };
+enum { M, K, SCALING, LAYOUT, BLOCK_M, BLOCK_K, MODE, UB, PAD, KIND, SCALE_KIND, VALID };
 static const ck_axis axes[] = {
     [M] = CK_INTS("m", 1, 1, 2, 3, 0, 130, 1200),
     [K] = CK_INTS("k", 2, 1, 7, 31, 32, 33, 0, 160, 576, 4096, 131080),
@@ -19,6 +19,7 @@ static const ck_axis axes[] = {
     [KIND] = CK_NAMES("input", "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero",
                       "constant", "middles", "middles, any scale", "middles, large scale", "middles, hard scale",
                       "random bits", "largest", "one nan", "all nan"),
+    [VALID] = CK_NAMES("valid m", "null", "null", "one group", "groups of 3", "groups of 50"),
     [SCALE_KIND] = CK_NAMES("scales", "uniform", "near max", "subnormal", "codes", "nan inf"),
 };
 enum { MIDDLES = CK_KIND_COUNT, ANY_SCALE, LARGE_SCALE, HARD_SCALE, RANDOM_BITS, LARGEST, ONE_NAN, ALL_NAN };
@@ -78,6 +79,30 @@ static void fill(ck_case *c, void *x, int32_t dtype, int64_t m, int64_t k, int64
         }
 }
 
+/* What valid_m means, by calls without it: the same on a matrix whose other rows are zeros. */
+static void check_valid(ck_case *c, const oct_quant_args *a, int64_t r, int64_t s, int64_t ld, int64_t elem)
+{
+    oct_quant_args plain = *a;
+    const int64_t each = a->group_m ? a->group_m : a->m;
+    char *x = ck_output(c, a->m, a->k, a->ldx, elem);
+    plain.valid_m = 0;
+    plain.x = x;
+    plain.scale = ck_output(c, r, s, ld, 4);
+    plain.y = ck_output(c, a->m, a->k, a->ldy, 1);
+    for (int64_t i = 0; i < a->m; i++) {
+        const int count = i % each < a->valid_m[i / each];
+        for (int64_t j = 0; j < a->k * elem; j++) x[i * a->ldx * elem + j] = 0;
+        if (count) memcpy(x + i * a->ldx * elem, (const char *)a->x + i * a->ldx * elem, (size_t)(a->k * elem));
+    }
+    if (!ck_run(c, ck_ref(c), &plain)) return;
+    ck_same(c, "scale, without the rows that do not count,", a->scale, plain.scale, r, s, ld, 4);
+    if (a->scaling != OCT_SCALE_TENSOR) ck_same(c, "y, without the rows that do not count,", a->y, plain.y, a->m, a->k, a->ldy, 1);
+    else
+        for (int64_t i = 0; i < a->m; i++)
+            if (i % each < a->valid_m[i / each])
+                ck_same(c, "y of a row that counts", (char *)a->y + i * a->ldy, (char *)plain.y + i * a->ldy, 1, a->k, a->k, 1);
+}
+
 /* One call on [m, k]; everything else is the case's. */
 static void call(ck_case *c, const char *what, int64_t m, int64_t k, int32_t scaling, int64_t block_k, int with_ub)
 {
@@ -118,6 +143,14 @@ static void call(ck_case *c, const char *what, int64_t m, int64_t k, int32_t sca
         *ub = ubs[ck_pick(c, UB)];
         a.scale_ub = ub;
     }
+    static const int64_t group_sizes[] = { 0, 0, 0, 3, 50 };
+    if (!given && m && ck_pick(c, VALID) >= 2) {
+        a.group_m = group_sizes[ck_pick(c, VALID)];
+        const int64_t each = a.group_m ? a.group_m : m, n = m / each + (m % each != 0);
+        int64_t *valid = ck_input(c, 1, n, n, 8);
+        for (int64_t g = 0; g < n; g++) valid[g] = (int64_t)(ck_rnd(c) >> 1) % (each + 4) - 2;
+        a.valid_m = valid;
+    }
     oct_quant_args want = a;
     const int64_t ld = blocks ? a.ld_scale : s;
     if (given) {
@@ -132,6 +165,7 @@ static void call(ck_case *c, const char *what, int64_t m, int64_t k, int32_t sca
     if (!ck_fits(c, &a) || !ck_run(c, ck_ref(c), &want) || !ck_run(c, ck_row(c), &a)) return;
     ck_same(c, what, a.y, want.y, m, k, a.ldy, 1);
     if (!given) ck_same(c, "scale", a.scale, want.scale, r, s, ld, 4);
+    if (a.valid_m) check_valid(c, &a, r, s, ld, elem);
     if (!m || !k) ck_compared(c, 1); /* that it ran and touched nothing */
 }
 
@@ -193,5 +227,5 @@ static void bench(ck_bench *b)
 
 const ck_op ck_quant = {
     &oct_op_quant, axes,  sizeof axes / sizeof *axes,
-    run,           bench, "f8e4m3fnuz and f8e5m2, valid_m, stochastic rounding"
+    run,           bench, "f8e4m3fnuz and f8e5m2, stochastic rounding"
 };

@@ -15,7 +15,8 @@ static oct_status prepare(oct_quant_args *a, int dry)
         return oct_fail(OCT_E_VALUE, "quant: flags is 0x%x; SCALE_GIVEN (1) is the one flag", (unsigned)a->flags);
     if (a->flags & OCT_QUANT_SCALE_GIVEN && a->scale_ub)
         return oct_fail(OCT_E_VALUE, "quant: scale_ub bounds a computed scale; with SCALE_GIVEN it must be NULL");
-    if (a->valid_m) return oct_fail(OCT_E_UNSUPPORTED, "quant: valid_m is not supported yet; pass NULL");
+    if (a->flags & OCT_QUANT_SCALE_GIVEN && a->valid_m)
+        return oct_fail(OCT_E_VALUE, "quant: valid_m says what a computed scale is made of; with SCALE_GIVEN it must be NULL");
     if (a->seed)
         return oct_fail(OCT_E_UNSUPPORTED, "quant: seed (stochastic rounding) is not supported yet; pass NULL");
     if (!a->block_m) a->block_m = 128;
@@ -24,6 +25,9 @@ static oct_status prepare(oct_quant_args *a, int dry)
     OCT_TRY(oct_check_extent("quant", "block_k", a->block_k, 1));
     a->block_m = oct_min(a->block_m, oct_max(a->m, 1)); /* so that sums of a row and a block do not overflow */
     a->block_k = oct_min(a->block_k, oct_max(a->k, 1));
+    if (!a->group_m) a->group_m = oct_max(a->m, 1);
+    OCT_TRY(oct_check_extent("quant", "group_m", a->group_m, 1));
+    if (a->valid_m && !dry && a->m) OCT_TRY(oct_check_pointer("quant", "valid_m", a->valid_m, 8));
     oct_scale_shape(a->scaling, a->scale_layout, a->m, a->k, a->block_m, a->block_k, &n0, &n1);
     const oct_operand operands[] = {
         { "quant", "x", a->x, a->x_dtype, 0, a->m, a->k, &a->ldx, 0, 0 },

@@ -4,6 +4,7 @@
 #include "core/kernel.h"
 #include "isa/avx2/quant.h"
 #include <stdatomic.h>
+#include <string.h>
 
 int oct_quant_avx2_fits(const oct_quant_args *a, oct_fit *fit)
 {
@@ -42,6 +43,16 @@ static uint32_t encode_run(const oct_quant_args *a, const char *x, int64_t n, ui
     }
 }
 
+/* ---- Rows that do not count: see valid_m ---- */
+
+static int counts(const oct_quant_args *a, int64_t i) { return !a->valid_m || i % a->group_m < a->valid_m[i / a->group_m]; }
+static void zero_run(const oct_quant_args *a, int64_t i, int64_t j0, int64_t j1) { memset(y_at(a, i, j0), 0, (size_t)(j1 - j0)); }
+static float scale_of_zeros(const oct_quant_args *a)
+{
+    coder c;
+    return coder_of(a->rule, (amax){ 0, 0 }, ub_of(a), &c);
+}
+
 /* ---- Rows [i0, i1), columns [j0, j1) that share a scale ---- */
 
 typedef struct tile {
@@ -52,6 +63,7 @@ static amax amax_of_tile(const oct_quant_args *a, tile t, int64_t ahead)
 {
     amax m = { 0, 0 };
     for (int64_t i = t.i0; i < t.i1; i++) {
+        if (!counts(a, i)) continue;
         fetch(a, x_at(a, i, t.j0), t.j1 - t.j0, ahead);
         m = amax_of_both(m, amax_run(a, x_at(a, i, t.j0), t.j1 - t.j0));
     }
@@ -60,6 +72,10 @@ static amax amax_of_tile(const oct_quant_args *a, tile t, int64_t ahead)
 static void encode_tile(const oct_quant_args *a, tile t, const coder *c, int64_t ahead)
 {
     for (int64_t i = t.i0; i < t.i1; i++) {
+        if (a->scaling != OCT_SCALE_TENSOR && !counts(a, i)) {
+            zero_run(a, i, t.j0, t.j1);
+            continue;
+        }
         fetch(a, x_at(a, i, t.j0), t.j1 - t.j0, ahead);
         encode_run(a, x_at(a, i, t.j0), t.j1 - t.j0, y_at(a, i, t.j0), c, (stream){ 0, 0 });
     }
@@ -73,7 +89,7 @@ static void given(const oct_quant_args *a, tile t, const float *scale)
     encode_tile(a, t, &c, ahead_of(a->m - t.i0, a->ldx, size_of(a)));
 }
 
-static void rows(const oct_quant_args *a, int64_t i0, int64_t i1)
+static void rows_that_count(const oct_quant_args *a, int64_t i0, int64_t i1)
 {
     amax m = amax_run(a, x_at(a, i0, 0), a->k);
     for (int64_t i = i0; i < i1; i++) {
@@ -85,6 +101,20 @@ static void rows(const oct_quant_args *a, int64_t i0, int64_t i1)
     }
 }
 
+static void rows(const oct_quant_args *a, int64_t i0, int64_t i1)
+{
+    for (int64_t i = i0, end; i < i1; i = end) {
+        for (end = i; end < i1 && counts(a, end);) end++;
+        if (end > i) {
+            rows_that_count(a, i, end);
+            continue;
+        }
+        zero_run(a, i, 0, a->k);
+        a->scale[i] = scale_of_zeros(a);
+        end = i + 1;
+    }
+}
+
 /* Groups [g0, g1) of a row: scales first, so that no group waits for its own. */
 static void groups(const oct_quant_args *a, int64_t i, int64_t g0, int64_t g1)
 {
@@ -93,6 +123,11 @@ static void groups(const oct_quant_args *a, int64_t i, int64_t g0, int64_t g1)
     const int64_t ahead = ahead_of(a->m - i, a->ldx, size_of(a));
     const float ub = ub_of(a);
     coder c[SOME];
+    if (!counts(a, i)) {
+        zero_run(a, i, g0 * bk, oct_min(a->k, g1 * bk));
+        for (int64_t g = g0; g < g1; g++) a->scale[a->scale_layout == OCT_MN_MAJOR ? g * a->ld_scale + i : i * a->ld_scale + g] = scale_of_zeros(a);
+        return;
+    }
     for (; g0 < g1; g0 += SOME) {
         const int64_t n = oct_min(SOME, g1 - g0);
         for (int64_t g = 0; g < n; g++) {
@@ -206,6 +241,7 @@ static void tensor(const oct_quant_args *a)
     if (a->flags & OCT_QUANT_SCALE_GIVEN) g.tensor = coder_given(*a->scale);
     else {
         oct_parallel(&a->on, g.tasks, tensor_amax, &g);
+        if (a->valid_m) g.any = UINT32_MAX; /* what does not count may be anything, and is encoded */
         *a->scale = coder_of(a->rule, (amax){ g.any, g.number }, ub_of(a), &g.tensor);
     }
     oct_parallel(&a->on, g.tasks, tensor_encode, &g);
@@ -219,20 +255,25 @@ INLINE void column_maxima(const oct_quant_args *a, int32_t dtype, int64_t j0, in
 {
     for (int64_t j = 0; j < n; j += 8) _mm256_storeu_ps(max + j, _mm256_setzero_ps());
     for (int64_t i = 0; i < a->m; i++)
-        for (int64_t j = 0; j < n; j += 8) { /* max gives its second operand for NaN */
+        for (int64_t j = 0; counts(a, i) && j < n; j += 8) { /* max gives its second operand for NaN */
             const __m256 x = load_first(x_at(a, i, j0), dtype, j, n - j);
             _mm256_storeu_ps(max + j, _mm256_max_ps(f32x8_abs(x), _mm256_loadu_ps(max + j)));
         }
 }
 INLINE void column_codes(const oct_quant_args *a, int32_t dtype, int64_t j0, int64_t n, const float *factor, int divide)
 {
-    for (int64_t i = 0; i < a->m; i++)
+    for (int64_t i = 0; i < a->m; i++) {
+        if (!counts(a, i)) {
+            zero_run(a, i, j0, j0 + n);
+            continue;
+        }
         for (int64_t j = 0; j < n; j += 8) {
             const __m256 x = load_first(x_at(a, i, j0), dtype, j, n - j), f = _mm256_loadu_ps(factor + j);
             const __m128i codes = f32x8_to_f8e4m3fn(divide ? _mm256_div_ps(x, f) : _mm256_mul_ps(x, f));
             if (n - j >= 8) _mm_storel_epi64((__m128i *)(y_at(a, i, j0) + j), codes);
             else store_bytes(y_at(a, i, j0) + j, codes, n - j);
         }
+    }
 }
 static void column_strip(void *p, int64_t task)
 {
@@ -261,12 +302,11 @@ oct_status oct_quant_avx2(const oct_quant_args *a)
 {
     const int by_row = a->scaling == OCT_SCALE_ROW;
     job g = { 0 };
-    coder none;
     if (a->scaling == OCT_SCALE_TENSOR) tensor(a);
     else if (a->scaling == OCT_SCALE_COL) oct_parallel(&a->on, oct_cdiv(a->k, STRIP), column_strip, (void *)a);
     else if (!a->k) /* a row of no elements has a scale, too */
         for (int64_t i = 0; by_row && !(a->flags & OCT_QUANT_SCALE_GIVEN) && i < a->m; i++)
-            a->scale[i] = coder_of(a->rule, (amax){ 0, 0 }, ub_of(a), &none);
+            a->scale[i] = scale_of_zeros(a);
     else {
         cut(&g, a, a->scaling == OCT_SCALE_BLOCK ? a->block_m : 1, by_row ? a->k : a->block_k);
         oct_parallel(&a->on, g.tasks, scopes, &g);

@@ -22,6 +22,8 @@ static float x_at(const oct_quant_args *a, int64_t i, int64_t j)
     }
 }
 
+static int counts(const oct_quant_args *a, int64_t i) { return !a->valid_m || i % a->group_m < a->valid_m[i / a->group_m]; }
+
 /* Rows [i0, i1) and columns [j0, j1) share *scale. */
 static void scope(const oct_quant_args *a, int64_t i0, int64_t i1, int64_t j0, int64_t j1, float *scale)
 {
@@ -30,14 +32,14 @@ static void scope(const oct_quant_args *a, int64_t i0, int64_t i1, int64_t j0, i
     if (given) factor = *scale;
     else {
         for (int64_t i = i0; i < i1; i++)
-            for (int64_t j = j0; j < j1; j++)
+            for (int64_t j = j0; counts(a, i) && j < j1; j++)
                 if (fabsf(x_at(a, i, j)) > amax)
                     amax = fabsf(x_at(a, i, j)); /* false for NaN; fmaxf keeps signaling ones */
         *scale = oct_scale_of(a->rule, amax, a->scale_ub ? *a->scale_ub : INFINITY, &factor);
     }
     for (int64_t i = i0; i < i1; i++)
         for (int64_t j = j0; j < j1; j++) {
-            const float x = x_at(a, i, j);
+            const float x = counts(a, i) || a->scaling == OCT_SCALE_TENSOR ? x_at(a, i, j) : 0;
             ((uint8_t *)a->y)[i * a->ldy + j] = oct_f8e4m3fn_from_f32(divide ? x / factor : x * factor);
         }
 }

@@ -143,6 +143,8 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
 int oct_quant_sm90_fits(const oct_quant_args *a, oct_fit *fit)
 {
     plan l;
+    fit->why = "valid_m is not supported yet";
+    if (a->valid_m) return 0;
     plan_of(a, 1, &l);
     fit->scratch = l.scratch;
     fit->why = "more CTAs than a grid has";

@@ -137,6 +137,7 @@ static void quant_fill(void *p)
     a->x_dtype = byte() < 80 ? OCT_F16 : dtype(OCT_F32, OCT_BF16); a->y_dtype = dtype(OCT_F8E4M3FN, OCT_F8E4M3FN);
     a->ldx = stride(a->k); a->ldy = stride(a->k);
     a->ld_scale = stride(a->scaling == OCT_SCALE_ROW ? a->m : 4);
+    a->group_m = byte() < 128 ? 0 : extent();
 }
 static void quant_give(void *p)
 {
@@ -147,6 +148,7 @@ static void quant_give(void *p)
     a->y = out(span(1, 0, a->m, or_(a->ldy, a->k), a->k));
     a->scale = a->flags ? in(n * 4) : out(n * 4);
     a->scale_ub = a->flags ? 0 : maybe(4);
+    if (!a->flags) a->valid_m = maybe(a->group_m ? 8 * (wide)cdiv(a->m, a->group_m) : 8);
 }
 
 static void dequant_fill(void *p)
