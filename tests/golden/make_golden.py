@@ -396,8 +396,13 @@ def topic_rope():
 # ---- KV cache rows -------------------------------------------------------------------------------------------------------
 
 
+def value_range(x, axis):
+    """NaN is ignored, and a zero of either sign is +0."""
+    return np.fmin.reduce(x, axis, keepdims=True) + F32(0), np.fmax.reduce(x, axis, keepdims=True) + F32(0)
+
+
 def store_f8_token(x):
-    low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)
+    low, high = value_range(x, 1)
     half = np.minimum((high - low) / F32(2), F32(32750))
     scale = np.maximum(half / MAX, F32(1) / (MAX * F32(512)))
     shift = low + MAX * scale
@@ -408,10 +413,10 @@ def store_f8_token(x):
 def store_i4(x, groups):
     n, d = x.shape
     x = x.reshape(n, groups, d // groups)
-    low, high = x.min(2, keepdims=True), x.max(2, keepdims=True)
+    low, high = value_range(x, 2)
     scale = (high - low) / F32(15)
     inverse = (15 / (scale.astype(F64) * 15 + 1e-8)).astype(F32)
-    codes = np.clip(np.rint((x - low) * inverse), 0, 15).astype(np.uint8).reshape(n, d)
+    codes = np.nan_to_num(np.clip(np.rint((x - low) * inverse), 0, 15), nan=0).astype(np.uint8).reshape(n, d)
     return np.concatenate([f16_pair(scale[..., 0], low[..., 0]), codes[:, 0::2] | codes[:, 1::2] << 4], 1)
 
 
@@ -450,6 +455,10 @@ def topic_kv():
         x[2, 0] = 3000  # an outlier
         x[3] = np.abs(x[3]) + 100  # far from zero
         x[4] *= F32(1e-9)
+        x[5] *= F32(2e7)  # a range of about 9e4, more than F8_TOKEN takes
+        x[6, ::5], x[6, 3] = np.nan, -0.0
+        x[7] = np.abs(x[7])
+        x[7, 5::7] = -0.0
         bits = bf16_bits(x)
         for kind, groups in KV:
             rows = store(bf16_value(bits), kind, groups)
