@@ -9,11 +9,12 @@
 #define CK_KV_LAYOUTS(name) CK_NAMES(name, "contiguous", "pages of 1", "pages of 3", "pages of 16", "pages of 64")
 #define CK_KV_STRIDES(name) CK_NAMES(name, "packed", "heads apart", "tokens apart", "pages apart", "all apart", "heads first", \
                                     "heads first, apart")
-/* What rows hold: stored values of CK_KINDS, bytes that no op wrote, or such bytes without NaN and infinity. */
+/* What rows hold: stored values of CK_KINDS, bytes that no op wrote, such bytes without NaN and infinity, or values that grow
+ * along a row, so that its groups differ. */
 #define CK_KV_KINDS(name) \
     CK_NAMES(name, "uniform", "near max", "subnormal", "all codes", "nan inf", "outlier row", "zero", "constant", "any bytes", "any numbers", \
-             "growing", "growing")
-enum { CK_KV_BYTES = CK_KIND_COUNT, CK_KV_NUMBERS };
+             "growing")
+enum { CK_KV_BYTES = CK_KIND_COUNT, CK_KV_NUMBERS, CK_KV_GROWING };
 
 /* A descriptor without data: lanes of `room` tokens. d is rounded up to what the groups divide. */
 static inline oct_kv ck_kv(ck_case *c, int format, int layout, int strides, int64_t lanes, int64_t room, int64_t heads, int64_t d)
@@ -84,9 +85,9 @@ static inline void ck_kv_fill(ck_case *c, const oct_kv *in, void *data, const in
                     for (int64_t i = 0; i < oct_kv_row_bytes(in); i++) row[i] = (uint8_t)(ck_rnd(c) >> 32);
                     if (kind == CK_KV_NUMBERS) ck_kv_numbers(&kv, row);
                 } else {
-                    const int usual = kind > CK_KV_NUMBERS || kind == CK_SPECIAL || (kind == CK_OUTLIER && t % 7);
+                    const int usual = kind == CK_KV_GROWING || kind == CK_SPECIAL || (kind == CK_OUTLIER && t % 7);
                     ck_fill(c, x, OCT_F32, 1, kv.d, kv.d, usual ? CK_UNIFORM : kind);
-                    for (int64_t e = 0; kind > CK_KV_NUMBERS && e < kv.d; e++) x[e] *= 0.1f + 2 * (float)e / (float)kv.d; /* groups differ */
+                    for (int64_t e = 0; kind == CK_KV_GROWING && e < kv.d; e++) x[e] *= 0.1f + 2 * (float)e / (float)kv.d;
                     if (kind == CK_SPECIAL) { /* few, so that some rows and some outputs stay numbers */
                         const uint64_t r = ck_rnd(c);
                         if (r % 8 < 3) x[(r >> 8) % (uint64_t)kv.d] = r % 8 == 0 ? INFINITY : NAN;
