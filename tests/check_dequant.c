@@ -3,7 +3,7 @@
 
 enum { M, K, SCALING, LAYOUT, BLOCK_M, BLOCK_K, Y, PAD, KIND, SCALE_KIND };
 static const ck_axis axes[] = {
-    [M] = CK_INTS("m", 0, 1, 2, 7, 9, 130, 0),
+    [M] = CK_INTS("m", 0, 1, 2, 7, 9, 300, 0),
     [K] = CK_INTS("k", 1, 1, 7, 8, 9, 0, 129, 256, 520, 4096),
     [SCALING] = CK_NAMES("scaling", "none", "tensor", "row", "group", "block", "col"),
     [LAYOUT] = CK_NAMES("layout", "k", "mn"),
@@ -17,7 +17,7 @@ static const ck_axis axes[] = {
 
 static void run(ck_case *c)
 {
-    const int64_t m = ck_pick(c, M), k = ck_pick(c, K), ld = k + ck_pick(c, PAD);
+    const int64_t m = ck_pick(c, M), k = ck_pick(c, K), ld = k + ck_pick(c, PAD), ldy = ld + ck_pick(c, PAD);
     const int64_t bm = ck_pick(c, BLOCK_M) ? ck_pick(c, BLOCK_M) : 128,
                   bk = ck_pick(c, BLOCK_K) ? ck_pick(c, BLOCK_K) : 128;
     const int32_t y_dtype = (int32_t[]){ OCT_F32, OCT_BF16, OCT_F16 }[ck_pick(c, Y)], elem = y_dtype == OCT_F32 ? 4 : 2;
@@ -32,7 +32,7 @@ static void run(ck_case *c)
                            .x_dtype = OCT_F8E4M3FN,
                            .y_dtype = y_dtype,
                            .ldx = ld,
-                           .ldy = ld };
+                           .ldy = ldy };
     int64_t r = m, s = 1;
     if (scaling == OCT_SCALE_TENSOR) r = 1;
     if (scaling == OCT_SCALE_COL) r = k;
@@ -57,10 +57,10 @@ static void run(ck_case *c)
     a.x = x;
     a.scale = scaling ? scale : 0;
     oct_dequant_args want = a;
-    a.y = ck_output(c, m, k, ld, elem);
-    want.y = ck_output(c, m, k, ld, elem);
+    a.y = ck_output(c, m, k, ldy, elem);
+    want.y = ck_output(c, m, k, ldy, elem);
     if (!ck_fits(c, &a) || !ck_run(c, ck_ref(c), &want) || !ck_run(c, ck_row(c), &a)) return;
-    ck_same(c, "y", a.y, want.y, m, k, ld, elem);
+    ck_same(c, "y", a.y, want.y, m, k, ldy, elem);
     if (!m || !k) ck_compared(c, 1); /* that it ran and touched nothing */
 }
 

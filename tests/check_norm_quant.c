@@ -35,9 +35,9 @@ static void run(ck_case *c)
     const int64_t k = ck_pick(c, K), most = (1 << 22) / (k ? k : 1), m = ck_pick(c, M) < most ? ck_pick(c, M) : most, pad = ck_pick(c, PAD);
     oct_norm_quant_args a = { .size = sizeof a, .scale_layout = (int32_t)ck_pick(c, LAYOUT), .m = m, .k = k, .block_k = ck_pick(c, BLOCK_K),
                               .x_dtype = ck_pick(c, X) ? OCT_BF16 : OCT_F32, .residual_dtype = ck_pick(c, RESIDUAL) % 2 ? OCT_BF16 : OCT_F32,
-                              .weight_dtype = ck_pick(c, WEIGHT) == 2 ? OCT_BF16 : OCT_F32, .ldx = k + pad, .ldy = k + pad,
+                              .weight_dtype = ck_pick(c, WEIGHT) == 2 ? OCT_BF16 : OCT_F32, .ldx = k + pad, .ldy = k + 3 * pad,
                               .ld_residual = k + 2 * pad, .ld_residual_out = k + (ck_pick(c, OUT) == 2 ? 2 : 1) * pad,
-                              .eps = epses[ck_pick(c, EPS)] };
+                              .eps = ck_pick(c, XKIND) == CK_KIND_COUNT + 1 ? 0 : epses[ck_pick(c, EPS)] }; /* any other hides what is smallest */
     int64_t r, s;
     ck_row_mode(ck_pick(c, Y), &a.scaling, &a.rule, &a.y_dtype);
     ck_row_scales(a.scaling, a.scale_layout, m, k, a.block_k, pad, &r, &s, &a.ld_scale);

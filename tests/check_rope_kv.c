@@ -78,7 +78,7 @@ static void run(ck_case *c)
     const int64_t lanes = ck_pick(c, LANE) ? 3 : t + 1, room = t + 3;
     oct_kv kv = ck_kv(c, (int)ck_pick(c, FORMAT), (int)ck_pick(c, LAYOUT), (int)ck_pick(c, STRIDES), lanes, room, kv_heads, ck_pick(c, D));
     const int64_t d = kv.d, bytes = oct_kv_bytes(&kv), unit = kv.format == OCT_KV_BF16 ? 2 : 1;
-    const rows q = shape(heads, d, pad), k = shape(kv_heads, d, pad ? 5 : 0);
+    const rows q = shape(heads, d, pad), q_to = in_place ? q : shape(heads, d, pad ? 1 : 0), k = shape(kv_heads, d, pad ? 5 : 0);
     int32_t *pos = ck_input(c, 1, t, t, 4), *slot = ck_input(c, 1, t, t, 4), *lane = ck_input(c, 1, t, t, 4);
     for (int64_t i = 0; i < t; i++) {
         slot[i] = (int32_t)(room - 1 - i);
@@ -129,10 +129,10 @@ static void run(ck_case *c)
         want_kv.v = ck_output(c, 1, bytes / unit, bytes / unit, unit);
     }
     if (with_q) {
-        a.head_q_out = want.head_q_out = q.head;
-        a.ldq_out = want.ldq_out = q.token;
-        a.q_out = in_place ? (void *)(uintptr_t)a.q : ck_output(c, t, q.cols, q.token, 2);
-        want.q_out = ck_output(c, t, q.cols, q.token, 2);
+        a.head_q_out = want.head_q_out = q_to.head;
+        a.ldq_out = want.ldq_out = q_to.token;
+        a.q_out = in_place ? (void *)(uintptr_t)a.q : ck_output(c, t, q_to.cols, q_to.token, 2);
+        want.q_out = ck_output(c, t, q_to.cols, q_to.token, 2);
         if (in_place) {
             memcpy(want.q_out, a.q, (size_t)(t ? (t - 1) * q.token + q.cols : 0) * 2);
             want.q = want.q_out;
@@ -154,7 +154,7 @@ static void run(ck_case *c)
         if (oct_rope_kv(&a) != OCT_E_VALUE) ck_fail(c, "a number out of range is taken");
     } else if (!ck_run(c, ck_ref(c), &want) || !ck_run(c, ck_row(c), &a))
         return;
-    if (with_q) ck_same(c, "q_out", a.q_out, want.q_out, t, q.cols, q.token, 2);
+    if (with_q) ck_same(c, "q_out", a.q_out, want.q_out, t, q_to.cols, q_to.token, 2);
     if (a.k_out) ck_same(c, "k_out", a.k_out, want.k_out, t, out.cols, out.token, 2);
     if (with_kv) ck_same(c, "k cache", kv.k, want_kv.k, 1, bytes / unit, bytes / unit, unit);
     if (with_kv) ck_same(c, "v cache", kv.v, want_kv.v, 1, bytes / unit, bytes / unit, unit);
