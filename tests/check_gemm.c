@@ -13,7 +13,7 @@ static const ck_axis axes[] = {
     [M] = CK_INTS("m", 3, 1, 2, 3, 4, 5, 6, 7, 9, 0, 31, 33, 70, 131, 260, 529),
     [N] = CK_INTS("n", 1, 1, 2, 3, 7, 8, 9, 15, 16, 17, 0, 33, 64, 97, 130, 576),
     [K] = CK_INTS("k", 1, 1, 3, 7, 8, 9, 31, 32, 33, 0, 64, 127, 128, 129, 257, 300, 576, 1100),
-    [TASKS] = CK_NAMES("extents", "these", "these", "these", "these", "these", "n 520 k 1100, several tasks"),
+    [TASKS] = CK_NAMES("extents", "these", "these", "these", "these", "these", "m 7 to 33, n 520, k 1100: several tasks"),
     [BATCH] = CK_INTS("batch", 0, 0, 1, 2, 3),
     [SHARE] = CK_NAMES("batches", "packed", "apart", "one w"),
     [Y] = CK_NAMES("y", "f32", "bf16"),
@@ -179,7 +179,7 @@ static void run(ck_case *c)
     static const int32_t bias_dtypes[] = { 0, OCT_F32, OCT_BF16 };
     const int types = (int)ck_pick(c, TYPES), flags = (int)ck_pick(c, FLAGS), share = (int)ck_pick(c, SHARE);
     const int tasks = ck_pick(c, TASKS) == 5; /* no row takes it for one task */
-    const int64_t m = tasks ? oct_min(ck_pick(c, M), 33) : ck_pick(c, M), k = tasks ? 1100 : ck_pick(c, K), n0 = tasks ? 520 : ck_pick(c, N);
+    const int64_t m = tasks ? oct_max(7, oct_min(ck_pick(c, M), 33)) : ck_pick(c, M), k = tasks ? 1100 : ck_pick(c, K), n0 = tasks ? 520 : ck_pick(c, N);
     const int64_t big = ck_row(c) == ck_ref(c) && m * k > 50000; /* slow, and proves nothing more */
     const int64_t n = big ? oct_min(n0, 17) : n0, pad = ck_pick(c, PAD), batch = ck_pick(c, BATCH);
     const int64_t outer = batch ? batch : 1, apart = share == 1 ? 3 : 0; /* rows between the matrices of a batch */
