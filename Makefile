@@ -7,7 +7,7 @@
 #   make test-hf    the decoder beside transformers (fetches torch)
 #   make test-torch the Python wheel and its torch operators (fetches torch)
 #   make wheel      the Python wheel, in build-wheel/dist/
-#   make test-long  all 2^32 inputs of the conversions, every mutation, long fuzzing
+#   make test-long  all 2^32 inputs of the conversions, every planted fault, long fuzzing
 #   make bench      kernels against this machine's limits
 #   make peers      whole models beside llama.cpp (builds it)
 #   make format     clang-format over the lines changed since the last commit
@@ -58,7 +58,7 @@ test-torch: checkpoint
 test-long: build
 	@tools/deps.sh dev test
 	@build/test_exhaustive --long
-	@python3 tools/mutate.py --all
+	@tools/mutate.py --all
 	@tools/fuzz.sh 1800
 
 bench: build

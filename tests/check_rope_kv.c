@@ -99,7 +99,7 @@ static void run(ck_case *c)
         a.table = table;
     }
     const int k_in_place = with_kv && ck_pick(c, K_OUT) == 2;
-    const rows out = k_in_place ? k : shape(kv_heads, d, 7 - k.head + d); /* other strides than k's */
+    const rows k_to = k_in_place ? k : shape(kv_heads, d, 7 - k.head + d); /* other strides than k's */
     if (with_kv) {
         a.k = input(c, &a, kv_heads, k, k_in_place);
         a.v = input(c, &a, kv_heads, k, 0);
@@ -139,10 +139,10 @@ static void run(ck_case *c)
         }
     }
     if (with_kv && ck_pick(c, K_OUT)) {
-        a.ldk_out = want.ldk_out = out.token;
-        a.head_k_out = want.head_k_out = out.head;
-        a.k_out = k_in_place ? (void *)(uintptr_t)a.k : ck_output(c, t, out.cols, out.token, 2);
-        want.k_out = ck_output(c, t, out.cols, out.token, 2);
+        a.ldk_out = want.ldk_out = k_to.token;
+        a.head_k_out = want.head_k_out = k_to.head;
+        a.k_out = k_in_place ? (void *)(uintptr_t)a.k : ck_output(c, t, k_to.cols, k_to.token, 2);
+        want.k_out = ck_output(c, t, k_to.cols, k_to.token, 2);
         if (k_in_place) {
             memcpy(want.k_out, a.k, (size_t)(t ? (t - 1) * k.token + k.cols : 0) * 2);
             want.k = want.k_out;
@@ -155,7 +155,7 @@ static void run(ck_case *c)
     } else if (!ck_run(c, ck_ref(c), &want) || !ck_run(c, ck_row(c), &a))
         return;
     if (with_q) ck_same(c, "q_out", a.q_out, want.q_out, t, q_to.cols, q_to.token, 2);
-    if (a.k_out) ck_same(c, "k_out", a.k_out, want.k_out, t, out.cols, out.token, 2);
+    if (a.k_out) ck_same(c, "k_out", a.k_out, want.k_out, t, k_to.cols, k_to.token, 2);
     if (with_kv) ck_same(c, "k cache", kv.k, want_kv.k, 1, bytes / unit, bytes / unit, unit);
     if (with_kv) ck_same(c, "v cache", kv.v, want_kv.v, 1, bytes / unit, bytes / unit, unit);
     ck_compared(c, 1); /* that it ran and touched nothing else */
