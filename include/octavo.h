@@ -378,7 +378,7 @@ OCT_API int64_t oct_norm_quant_scratch(const oct_norm_quant_args *a);
  *   gate, up  in  [m, k]  bf16, f32 (one dtype for both)      row strides ld_gate, ld_up
  *   y         out [m, k]  bf16, f32, f8e4m3fn                 row stride ldy
  *   scale     out as in norm_quant
- *   y: STEP, v within 16 u |v| + 2^-126 |up|; scale within the same, plus 2 u relative.
+ *   y: STEP, v within 16 u |v| + 2^-126 |up| + 2^-150; scale within the same, plus 2 u relative.
  *   gate = -infinity gives NaN when the exponential meets it as 0 * infinity is avoided: the result is -0 * up.
  *   gate = NaN or up = NaN: NaN. Deterministic; a row's bits do not depend on m. No scratch. */
 typedef struct oct_silu_mul_quant_args {

@@ -61,7 +61,7 @@ static void run(ck_case *c)
             double x = (g == -INFINITY ? -0.0 : g / (1 + exp(-g))) * w;
             if (fabs(x) > 0x1.ffffffp127) x = copysign(INFINITY, x);
             v[i * k + j] = x;
-            bound[i * k + j] = isinf(x) || x != x ? 0 : 16 * 0x1p-24 * fabs(x) + 0x1p-126 * fabs(w);
+            bound[i * k + j] = isinf(x) || x != x ? 0 : 16 * 0x1p-24 * fabs(x) + 0x1p-126 * fabs(w) + 0x1p-150;
             /* near the largest float either side will do; gate's factor may underflow before it meets an infinity */
             if ((fabs(x) > 0x1.ffff00p127 && fabs(x) < 0x1.0001p128) || (isinf(w) && g < -87)) bound[i * k + j] = NAN;
         }
