@@ -9,7 +9,7 @@ must pass first.
 Without --all: the faults marked * (every file and every class of fault among them), which is what `make test` runs.
 Failures: a fault that survives or does not compile, one whose text does not occur exactly once in its file, a kernel file
 or a class without faults. Ends with "N passed, N failed"."""
-import argparse, os, queue, re, shutil, subprocess, sys, threading, time
+import argparse, concurrent.futures, os, queue, re, shutil, subprocess, sys, threading, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CLASSES = ("nan", "tail", "before", "behind", "padding", "scale", "fnuz", "nibble", "page", "carry", "race", "other")
@@ -229,24 +229,36 @@ def plant(tree, fault, limits):
         open(path, "w", encoding="utf-8").write(text)
 
 
-def baseline(tree, faults):
-    """The copy without a fault must pass all that will be run, in both builds. Returns time limits for the runs, and the
+def baseline(trees, faults):
+    """The copies without a fault must pass all that will be run, in both builds. Returns time limits for the runs, and the
     backends whose rows this machine's processor skips."""
-    limits, skipped = {}, set()
+    limits, skipped, idle = {}, set(), queue.Queue()
     wanted = dict.fromkeys((f.kind == "race", target, tuple(command)) for f in faults for target, command in steps(f, f.kind == "race"))
-    for tsan in (False, True):
-        targets = sorted({target for t, target, _ in wanted if t == tsan})
-        if targets:
-            status, out = tree.build(tsan, targets)
+
+    def build(tree):
+        for tsan in (False, True):
+            targets = sorted({target for t, target, _ in wanted if t == tsan})
+            status, out = tree.build(tsan, targets) if targets else (0, "")
             if status != 0:
-                sys.exit("mutate: the tree itself does not build\n" + out[-3000:])
-    for tsan, _, command in wanted:
-        start = time.time()
+                return "does not build", out
+        idle.put(tree)
+        return None
+
+    def measure(step):
+        tsan, _, command = step
+        tree, start = idle.get(), time.time()
         status, out = run(list(command), 900, cwd=tree.configure(tsan))
+        idle.put(tree)
         if status != 0:
-            sys.exit(f"mutate: the tree itself fails: {' '.join(command)}\n{out[-3000:]}")
+            return f"fails: {' '.join(command)}", out
         limits[(tsan, *command)] = 20 + 10 * (time.time() - start)
-        skipped |= set(re.findall(r"^oct_\w+_(\w+) +SKIP", out, re.M)) & set(BACKENDS)
+        skipped.update(set(re.findall(r"^oct_\w+_(\w+) +SKIP", out, re.M)) & set(BACKENDS))
+        return None
+
+    with concurrent.futures.ThreadPoolExecutor(len(trees)) as pool:
+        for todo, what in ((build, trees), (measure, wanted)):
+            for wrong in filter(None, pool.map(todo, what)):
+                sys.exit(f"mutate: the tree itself {wrong[0]}\n{wrong[1][-3000:]}")
     return limits, skipped
 
 
@@ -269,7 +281,7 @@ def main():
     faults = [f for f in faults if not any(f"line {f.line}:" in what for what in wrong)]
     failed = len(wrong)
     trees = [Tree(os.path.join(o.dir, str(i))) for i in range(max(1, min(o.jobs, len(faults))))]
-    limits, skipped = baseline(trees[0], faults)
+    limits, skipped = baseline(trees, faults)
     for backend in sorted(skipped):
         print(f"{sum(backend_of(f.file) == backend for f in faults)} faults of {backend} are left out: this CPU lacks it")
     faults = [f for f in faults if backend_of(f.file) not in skipped]
