@@ -168,7 +168,8 @@ static int spoil(ck_case *c, int bad, const oct_attn_args *a, int32_t *lane, int
 /* What a mild call takes instead of the case's values, where not -1: with it every format meets every layout, mode and
  * output type on numbers that show all that goes wrong. */
 static const int mild[] = { [T] = 3, [MODE] = -1, [LEN] = 300, [RATIO] = 2, [KV_HEADS] = 1, [D] = 192, [FORMAT] = -1, [LAYOUT] = -1, [STRIDES] = -1,
-                            [PAD] = -1, [Y] = -1, [SCALE] = 0, [Q_KIND] = CK_UNIFORM, [K_KIND] = CK_KV_GROWING, [V_KIND] = 0, [BAD] = 0 };
+                            [PAD] = -1, [Y] = -1, [SCALE] = 0, [Q_KIND] = CK_UNIFORM, [K_KIND] = CK_KV_GROWING, [V_KIND] = 0, [BAD] = 0,
+                            [SPLITS] = -1, [SPLIT_OUT] = -1 };
 
 static int64_t pick(const ck_case *c, int is_mild, int axis) { return is_mild && mild[axis] >= 0 ? mild[axis] : ck_pick(c, axis); }
 

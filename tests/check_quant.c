@@ -178,6 +178,7 @@ static void run(ck_case *c)
     call(c, "y of 3 x 1061 by row", 3, 1061, OCT_SCALE_ROW, 0, 0);
     if (ck_pick(c, KIND) == CK_UNIFORM || ck_pick(c, KIND) == CK_OUTLIER || ck_pick(c, KIND) == ONE_NAN)
         call(c, "y of 130 x 1061", 130, 1061, scaling, ck_pick(c, BLOCK_K) == 5 ? 5 : 32, 1);
+    if (ck_pick(c, KIND) == ONE_NAN) call(c, "y of 130 x 1061 with one scale", 130, 1061, OCT_SCALE_TENSOR, 0, 0);
 }
 
 static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t rule, int32_t x_dtype, int64_t m, int64_t k)
