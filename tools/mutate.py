@@ -13,7 +13,6 @@ import argparse, concurrent.futures, os, queue, re, shutil, subprocess, sys, thr
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CLASSES = ("nan", "tail", "before", "behind", "padding", "scale", "fnuz", "nibble", "page", "carry", "race", "other")
-COPIED = ("CMakeLists.txt", "bench", "cmake", "examples", "include", "src", "tests")
 BACKENDS = ("ref", "avx2", "avx512", "amx")  # whose rows run on the machine that builds them
 
 
@@ -118,7 +117,9 @@ class Tree:
         self.sync()
 
     def sync(self):
-        for top in COPIED:
+        for top in os.listdir(ROOT):
+            if top.startswith((".", "build")):
+                continue
             source, copy = os.path.join(ROOT, top), os.path.join(self.path, top)
             files = [(source, copy)] if os.path.isfile(source) else [
                 (os.path.join(d, n), os.path.join(copy, os.path.relpath(os.path.join(d, n), source)))
