@@ -2,15 +2,10 @@
  * registers; rows are cut into units, the last of a row may be short. */
 #ifndef OCTAVO_ISA_SM90_NUM_CUH
 #define OCTAVO_ISA_SM90_NUM_CUH
-#include <stdint.h>
+#include "isa/sm90/sync.cuh"
 
-#define DEVICE static __device__ __forceinline__
 enum { F32, BF16, F16 }; /* template parameters, and the order of a module's kernels; octavo.h's values are others */
 enum { UNIT = 16 };
-
-/* ---- Programmatic launches: see core/cuda.h ---- */
-DEVICE void chain_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-DEVICE void chain_launch() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 
 /* ---- The largest of several threads' ---- */
 
