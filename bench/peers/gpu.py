@@ -1,6 +1,6 @@
 """gpu.py [--compile] [TEXT]: times what a user of a GPU would run instead, and prints "op,shape,peer,microseconds" lines that
 `octavo bench --backend sm90 --peers` reads. The shapes are those of tests/check_<op>.c; only shapes that contain TEXT.
-Peers: torch.compile; FBGEMM's kernels where fbgemm-gpu-genai is importable. As octavo's bench does: a CUDA graph of 24
+Peers: torch, torch.compile; FBGEMM's kernels where fbgemm-gpu-genai is importable. As octavo's bench does: a CUDA graph of 24
 nodes or more over rotating buffers larger than three L2 caches together. --compile: fill the caches of compilers, time nothing.
 """
 import importlib
@@ -147,6 +147,50 @@ def quantize(text):
                 report("quant", shape, peer, call, inputs)
 
 
+def codes(*shape):
+    return (random(*shape) * 112).clamp(-448, 448).to(E4)
+
+
+def gemm_one(kind, m, n, k, ops):
+    """Kinds and shapes are those of tests/check_gemm.c."""
+    shape, peers = f"{kind} {m}x{n}x{k}", []
+    x, one = codes(m, k), torch.ones((), device="cuda")
+    xs, ws = torch.rand(m, 1, device="cuda"), torch.rand(1, n, device="cuda")
+    sx, sw = torch.rand(k // 128, m, device="cuda"), torch.rand(n // 128, k // 128, device="cuda")
+    fb_sw = sw.t().contiguous()
+    fast = kind == "f8 fast"
+    if kind == "bf16":
+        x = random(m, k)
+        peers.append(("torch", lambda w: x @ w.t()))
+    elif kind == "f8 group":
+        peers.append(("torch", lambda w: torch._scaled_mm(x, w.t(), sx.t(), sw.t(), out_dtype=BF)))
+        if ops:
+            peers.append(("fbgemm", lambda w: ops.f8f8bf16_groupwise(x, w, sx, fb_sw)))
+    else:
+        peers.append(("torch row", lambda w: torch._scaled_mm(x, w.t(), xs, ws, out_dtype=BF, use_fast_accum=fast)))
+        if fast:
+            peers.append(("torch tensor", lambda w: torch._scaled_mm(x, w.t(), one, one, out_dtype=BF, use_fast_accum=True)))
+        if ops:
+            peers.append(("fbgemm", lambda w: ops.f8f8bf16_rowwise(x, w, xs.flatten(), ws.flatten(), None, fast)))
+    make = random if kind == "bf16" else codes
+    weights = rotate(n * k * (2 if kind == "bf16" else 1), lambda: (make(n, k),))
+    for peer, call in peers:
+        report("gemm", shape, peer, call, weights)
+
+
+def gemm(text):
+    ops = torch.ops.fbgemm if fbgemm() else None
+    few = ((1280, 8192), (8192, 1024), (8192, 3584), (7168, 8192), (8192, 8192), (13312, 16384))
+    shapes = [("f8 fast", m, n, k) for m in (1, 16, 64) for n, k in few]
+    shapes += [("f8 fast", 128, 8192, 8192), ("f8 fast", 256, 8192, 8192), ("f8 fast", 1024, 1280, 8192)]
+    shapes += [("f8 fast", 1024, 7168, 8192), ("f8 fast", 2048, 8192, 8192), ("f8 fast", 4096, 8192, 1024)]
+    shapes += [(kind, 8192, 8192, 8192) for kind in ("f8 fast", "f8 accurate", "f8 group", "bf16")]
+    shapes += [(kind, 16, 8192, 8192) for kind in ("f8 group", "bf16")]
+    for kind, m, n, k in shapes:
+        if text in f"{kind} {m}x{n}x{k}":
+            gemm_one(kind, m, n, k, ops)
+
+
 def others(text):
     m, k = 8192, 8192
     if text in (shape := f"row {m}x{k} to bf16"):
@@ -165,5 +209,5 @@ def others(text):
 
 torch.manual_seed(0)
 print(f"# {torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
-for part in (quantize, others):
+for part in (quantize, gemm, others):
     part(ARGS[0] if ARGS else "")
