@@ -131,6 +131,7 @@ void ck_gpu_time(ck_bench *b, const char *shape, double bytes, double flops, int
     const int nodes = (NODES + n - 1) / n * n;
     int count = 0;
     int64_t most = 0;
+    float fastest = 0;
     ck_args full;
     oct_on on = oct_cuda(0, stream);
     void *sync = ck_gpu_bench_mem(OCT_SYNC_BYTES);
@@ -154,8 +155,20 @@ void ck_gpu_time(ck_bench *b, const char *shape, double bytes, double flops, int
             if (oct_op_run_row(b->op->op, r, args[0], &full, &need) != OCT_OK || count == MAX_JOBS) continue;
             on.flags = chain ? OCT_ON_CHAIN : 0;
             for (int j = 0; j < n; j++) *(oct_on *)(void *)((char *)args[j] + b->op->op->on_offset) = on;
-            oct_status s = oct_op_run_row(b->op->op, r, args[0], &full, 0);
-            ck_gpu_must(ck_gpu.stream_sync(stream), r->name);
+            oct_status s = OCT_OK;
+            float ms = 0;
+            for (int j = 0; j < 2 && s == OCT_OK; j++) { /* the first loads the kernel */
+                ck_gpu_must(ck_gpu.event_record(events[0], stream), "event");
+                s = oct_op_run_row(b->op->op, r, args[0], &full, 0);
+                ck_gpu_must(ck_gpu.event_record(events[1], stream), "event");
+                ck_gpu_must(ck_gpu.event_sync(events[1]), r->name);
+                ck_gpu_must(ck_gpu.event_ms(&ms, events[0], events[1]), "event");
+            }
+            if (!count) fastest = ms;
+            if (s == OCT_OK && ms > 8 * fastest) { /* a row for what the others refuse: no time is spent on it */
+                printf("%-26s %-34s %s about %.0f us\n", r->name, shape, chain ? "chain" : "alone", (double)ms * 1e3);
+                continue;
+            }
             ck_gpu_must(ck_gpu.capture_begin(stream, 1), "capture");
             for (int j = 0; j < nodes && s == OCT_OK; j++) s = oct_op_run_row(b->op->op, r, args[j % n], &full, 0);
             jobs[count].exec = finish(stream);

@@ -1,10 +1,16 @@
-/* check_gemm.c - BOUND: every y against the formula of octavo.h, computed here in double. */
+/* check_gemm.c - BOUND: every y against the formula of octavo.h, computed here in double. A bound of sums that a tensor core
+ * rounds says little of single terms, so every case runs again on values whose sums are exact in any order, and y must be the
+ * formula's. A third run shows whether sums leave the tensor core as often as octavo.h says. */
 #include "check.h"
 #include "core/core.h"
+#include "core/num/bf16.h"
+#include "core/num/f8.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { AS_PICKED, EXACT_SUMS, ONE_LARGE }; /* the values of a run */
 enum { TYPES, SCALING, LAYOUT, M, N, K, TASKS, BATCH, SHARE, Y, BIAS, FLAGS, PAD, XKIND, WKIND, SKIND };
 static const ck_axis axes[] = {
     [TYPES] = CK_NAMES("types", "bf16 bf16", "f8 f8", "bf16 f8"),
@@ -18,8 +24,8 @@ static const ck_axis axes[] = {
     [SHARE] = CK_NAMES("batches", "packed", "apart", "one w"),
     [Y] = CK_NAMES("y", "f32", "bf16"),
     [BIAS] = CK_NAMES("bias", "none", "f32", "bf16"),
-    [FLAGS] = CK_NAMES("flags", "-", "w finite", "batch invariant", "both"),
-    [PAD] = CK_INTS("pad", 0, 0, 1, 5),
+    [FLAGS] = CK_NAMES("flags", "-", "w finite", "batch invariant", "both", "fast accum"),
+    [PAD] = CK_INTS("pad", 0, 0, 1, 5, 16), /* 16: strides are multiples of 16 */
     [XKIND] = CK_KINDS("x"),
     [WKIND] = CK_KINDS("w"),
     [SKIND] = CK_NAMES("scale", "uniform", "near max", "subnormal", "codes", "nan inf"),
@@ -28,7 +34,10 @@ static const ck_axis axes[] = {
 /* Where an operand's scales lie: [n0][n1] a batch, and the index of (row, K block) in it. */
 typedef struct scales { float *p; int64_t n0, n1, rows; int32_t scaling, layout; } scales;
 
-static scales scale_make(ck_case *c, int32_t scaling, int32_t layout, int64_t batch, int64_t rows, int64_t k, int kind)
+/* A power of two that an operand's rows, or scales, are multiplied with in exact sums. */
+static float some_power(ck_case *c, int most) { return ldexpf(1, (int)(ck_rnd(c) % (uint64_t)(2 * most + 1)) - most); }
+
+static scales scale_make(ck_case *c, int32_t scaling, int32_t layout, int64_t batch, int64_t rows, int64_t k, int values, int kind)
 {
     scales s = { .scaling = scaling, .layout = layout };
     const int64_t kn = (k + 127) / 128;
@@ -40,7 +49,9 @@ static scales scale_make(ck_case *c, int32_t scaling, int32_t layout, int64_t ba
         s.n1 = layout ? s.rows : kn;
     }
     float *p = ck_input(c, batch * s.n0, s.n1, s.n1, 4);
-    ck_fill(c, p, OCT_F32, batch * s.n0, s.n1, s.n1, kind);
+    if (values == AS_PICKED) ck_fill(c, p, OCT_F32, batch * s.n0, s.n1, s.n1, kind);
+    else
+        for (int64_t i = 0; i < batch * s.n0 * s.n1; i++) p[i] = some_power(c, 1);
     s.p = scaling ? p : 0;
     return s;
 }
@@ -56,7 +67,7 @@ static float scale_of(const scales *s, int64_t b, int64_t r, int64_t kb)
 }
 
 /* Rows of an operand in double. */
-static double *values(const void *p, int32_t dtype, int64_t at, int64_t rows, int64_t cols, int64_t ld)
+static double *rows_of(const void *p, int32_t dtype, int64_t at, int64_t rows, int64_t cols, int64_t ld)
 {
     double *v = malloc((size_t)(rows * cols) * sizeof *v + 1);
     for (int64_t i = 0; i < rows; i++)
@@ -64,13 +75,66 @@ static double *values(const void *p, int32_t dtype, int64_t at, int64_t rows, in
     return v;
 }
 
-/* y[b,i,j] and T = sum |s x w| + |bias|, and the same without scales, of finite terms. */
-typedef struct exact { double y, t, unscaled; int bad_scale; } exact;
+/* ---- Values whose sums are exact ---- */
+
+static void set_value(void *p, int32_t dtype, int64_t i, float v)
+{
+    if (dtype == OCT_F32) ((float *)p)[i] = v;
+    else if (dtype == OCT_BF16) ((uint16_t *)p)[i] = oct_bf16_from_f32(v);
+    else ((uint8_t *)p)[i] = oct_f8e4m3fn_from_f32(v);
+}
+/* Whole numbers times a power of two of the row. Products and sums over k are then below 2^14 of their unit: neither f32 nor a
+ * tensor core rounds or cuts anything, in any order, and block scales and biases leave y within 24 bits. */
+static void fill_exact(ck_case *c, void *p, int32_t dtype, int64_t rows, int64_t k, int64_t ld)
+{
+    int most = 7;
+    while (most * most * k >= 1 << 14 && most > 1) most--;
+    for (int64_t i = 0; i < rows; i++) {
+        const float unit = some_power(c, 2);
+        for (int64_t j = 0; j < k; j++) set_value(p, dtype, i * ld + j, unit * (float)((int)(ck_rnd(c) % (uint64_t)(2 * most + 1)) - most));
+    }
+}
+/* One term of 2^14 among the first 32, and ones, which are lost beside it. */
+static void fill_large(void *p, int32_t dtype, int64_t rows, int64_t k, int64_t ld, int64_t where, float large)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < k; j++) set_value(p, dtype, i * ld + j, j == where ? large : 1);
+}
+
+/* ---- The formula ---- */
+
+enum { MOST_GROUPS = 64 }; /* of 32 products: k up to 2048 */
+/* What the tensor core may lose of sum_k x w over n neighbouring k: see octavo.h. */
+static double tensor_core_error(const double *x, const double *w, int64_t n, int64_t most_groups)
+{
+    const double d = 35 * 0x1p-13;
+    double sum[MOST_GROUPS], error = 0;
+    if (n > MOST_GROUPS * 32) abort();
+    for (int64_t g = 0; g * 32 < n; g++) {
+        double largest = 0;
+        sum[g] = 0;
+        for (int64_t k = g * 32; k < n && k < g * 32 + 32; k++) {
+            largest = fmax(largest, fmax(fabs(x[k]), 0x1p-6) * fmax(fabs(w[k]), 0x1p-6));
+            sum[g] += x[k] * w[k];
+        }
+        double before = 0;
+        largest = fmax(largest, fabs(sum[g]));
+        for (int64_t i = g - 1; i >= 0 && i > g - most_groups; i--) {
+            before += sum[i];
+            largest = fmax(largest, fmax(fabs(before), fabs(before + sum[g])));
+        }
+        error += d * largest;
+    }
+    return error * pow(1 + d, (double)most_groups);
+}
+
+/* y[b,i,j] and T = sum |s x w| + |bias|, and the same without scales, of finite terms; lost: in a tensor core. */
+typedef struct exact { double y, t, unscaled, lost; int bad_scale; } exact;
 
 static exact element(const oct_gemm_args *a, const double *x, const double *w, const scales *sx, const scales *sw, int64_t b, int64_t i,
-                     int64_t j)
+                     int64_t j, int64_t most_groups)
 {
-    exact e = { 0, 0, 0, 0 };
+    exact e = { 0, 0, 0, 0, 0 };
     const int64_t step = a->scaling == OCT_SCALE_BLOCK || a->scaling == OCT_SCALE_GROUP ? 128 : a->k;
     for (int64_t k0 = 0; k0 < a->k; k0 += step) {
         const float s = scale_of(sx, b, i, k0 / 128) * scale_of(sw, b, j, k0 / 128);
@@ -83,6 +147,8 @@ static exact element(const oct_gemm_args *a, const double *x, const double *w, c
         e.y += (double)s * sum;
         e.t += fabs((double)s) * t;
         e.unscaled += t;
+        if (most_groups)
+            e.lost += fabs((double)s) * tensor_core_error(x + i * a->k + k0, w + j * a->k + k0, step < a->k - k0 ? step : a->k - k0, most_groups);
         e.bad_scale |= !isfinite(s);
     }
     if (a->bias) {
@@ -91,6 +157,13 @@ static exact element(const oct_gemm_args *a, const double *x, const double *w, c
         if (isfinite(v)) e.t += fabs(v);
     }
     return e;
+}
+
+/* After how many groups of 32 a sum leaves the tensor core at the latest; 0: f32 sums. */
+static int64_t groups_of(const ck_case *c, const oct_gemm_args *a)
+{
+    if (oct_row_device(ck_row(c)) != OCT_CUDA || a->x_dtype != OCT_F8E4M3FN) return 0;
+    return a->flags & OCT_GEMM_FAST_ACCUM ? (a->k + 31) / 32 : 8;
 }
 
 /* Largest finite |x[i,:]|. */
@@ -102,19 +175,23 @@ static double largest(const double *x, int64_t k)
     return most;
 }
 
-static void compare_batch(ck_case *c, const oct_gemm_args *a, const double *x, const double *w, const scales *sx, const scales *sw, int64_t b)
+static void compare_batch(ck_case *c, const oct_gemm_args *a, int values, const double *x, const double *w, const scales *sx,
+                          const scales *sw, int64_t b)
 {
+    const int64_t most_groups = groups_of(c, a);
     for (int64_t i = 0; i < a->m; i++) {
         const double most = largest(x + i * a->k, a->k);
         for (int64_t j = 0; j < a->n; j++) {
             const int64_t at = b * a->stride_y + i * a->ldy + j;
-            const exact e = element(a, x, w, sx, sw, b, i, j);
+            const exact e = element(a, x, w, sx, sw, b, i, j, most_groups);
             double s = 0, bound;
             for (int64_t kb = 0; kb * 128 < a->k; kb++) s = fmax(s, fabs((double)(scale_of(sx, b, i, kb) * scale_of(sw, b, j, kb))));
-            bound = 2 * (double)(a->k + 8) * 0x1p-24 * (e.t + 0x1p-126 * (1 + s * (1 + most)));
+            bound = 2 * (double)(a->k + 8) * 0x1p-24 * (e.t + 0x1p-126 * (1 + s * (1 + most))) + e.lost;
+            if (values == EXACT_SUMS) bound = 0;
             const double got = ck_value(a->y, a->y_dtype, at);
             int ok;
-            if (e.bad_scale) ok = !isfinite(got);
+            if (values == EXACT_SUMS && a->y_dtype == OCT_F32) ok = got == e.y;
+            else if (e.bad_scale) ok = !isfinite(got);
             else if (isnan(e.y)) ok = isnan(got);
             else if (!(e.t < 0x1p127 && e.unscaled < 0x1p127)) continue; /* partial sums may overflow */
             else if (isinf(e.y)) ok = got == e.y;
@@ -128,12 +205,12 @@ static void compare_batch(ck_case *c, const oct_gemm_args *a, const double *x, c
     }
 }
 
-static void compare(ck_case *c, const oct_gemm_args *a, const scales *sx, const scales *sw)
+static void compare(ck_case *c, const oct_gemm_args *a, int values, const scales *sx, const scales *sw)
 {
     for (int64_t b = 0; b < a->batch && !ck_failed(c); b++) {
-        double *x = values(a->x, a->x_dtype, b * a->stride_x, a->m, a->k, a->ldx);
-        double *w = values(a->w, a->w_dtype, b * a->stride_w, a->n, a->k, a->ldw);
-        compare_batch(c, a, x, w, sx, sw, b);
+        double *x = rows_of(a->x, a->x_dtype, b * a->stride_x, a->m, a->k, a->ldx);
+        double *w = rows_of(a->w, a->w_dtype, b * a->stride_w, a->n, a->k, a->ldw);
+        compare_batch(c, a, values, x, w, sx, sw, b);
         free(x);
         free(w);
     }
@@ -173,37 +250,51 @@ static void rows_alone(ck_case *c, const oct_gemm_args *a, const scales *sx, int
         }
 }
 
-static void run(ck_case *c)
+static void run_with(ck_case *c, int values)
 {
     static const int32_t x_dtypes[] = { OCT_BF16, OCT_F8E4M3FN, OCT_BF16 }, w_dtypes[] = { OCT_BF16, OCT_F8E4M3FN, OCT_F8E4M3FN };
     static const int32_t bias_dtypes[] = { 0, OCT_F32, OCT_BF16 };
     const int types = (int)ck_pick(c, TYPES), flags = (int)ck_pick(c, FLAGS), share = (int)ck_pick(c, SHARE);
-    const int tasks = ck_pick(c, TASKS) == 5; /* no row takes it for one task */
-    const int64_t m = tasks ? oct_max(7, oct_min(ck_pick(c, M), 33)) : ck_pick(c, M), k = tasks ? 1100 : ck_pick(c, K), n0 = tasks ? 520 : ck_pick(c, N);
+    const int tasks = ck_pick(c, TASKS) == 5, large = values == ONE_LARGE; /* no row takes `tasks` for one task */
+    const int64_t m = tasks ? oct_max(7, oct_min(ck_pick(c, M), 33)) : ck_pick(c, M), n0 = tasks ? 520 : ck_pick(c, N);
+    const int64_t k = tasks || large ? 1100 : ck_pick(c, K), pad = large ? 16 : ck_pick(c, PAD), batch = ck_pick(c, BATCH);
     const int64_t big = ck_row(c) == ck_ref(c) && m * k > 50000; /* slow, and proves nothing more */
-    const int64_t n = big ? oct_min(n0, 17) : n0, pad = ck_pick(c, PAD), batch = ck_pick(c, BATCH);
+    const int64_t n = big ? oct_min(n0, 17) : n0;
     const int64_t outer = batch ? batch : 1, apart = share == 1 ? 3 : 0; /* rows between the matrices of a batch */
+    const int64_t ldx = pad == 16 ? (k + 31) / 16 * 16 : k + pad, ldw = pad == 16 ? ldx + 16 : k + 2 * pad;
     int32_t scaling = (int32_t)ck_pick(c, SCALING);
     int w_kind = (int)ck_pick(c, WKIND);
     if (types == 0) scaling = OCT_SCALE_NONE;
     if (types == 2 && scaling == OCT_SCALE_GROUP) scaling = OCT_SCALE_BLOCK;
     if (flags & 1 && w_kind == CK_SPECIAL) w_kind = CK_UNIFORM;
     oct_gemm_args a = { .size = sizeof a, .scaling = scaling, .scale_layout = (int32_t)ck_pick(c, LAYOUT),
-                        .flags = (flags & 1 ? OCT_GEMM_W_FINITE : 0) | (flags & 2 ? OCT_GEMM_BATCH_INVARIANT : 0), .m = m, .n = n,
-                        .k = k, .batch = batch, .x_dtype = x_dtypes[types], .w_dtype = w_dtypes[types], .ldx = k + pad,
-                        .ldw = k + 2 * pad, .ldy = n + pad, .y_dtype = ck_pick(c, Y) ? OCT_BF16 : OCT_F32,
+                        .flags = (flags & 1 ? OCT_GEMM_W_FINITE : 0) | (flags & 2 ? OCT_GEMM_BATCH_INVARIANT : 0) |
+                                 (flags & 4 ? OCT_GEMM_FAST_ACCUM : 0), .m = m, .n = n,
+                        .k = k, .batch = batch, .x_dtype = x_dtypes[types], .w_dtype = w_dtypes[types], .ldx = ldx, .ldw = ldw,
+                        .ldy = pad == 16 ? (n + 31) / 16 * 16 : n + pad, .y_dtype = ck_pick(c, Y) ? OCT_BF16 : OCT_F32,
                         .bias_dtype = bias_dtypes[ck_pick(c, BIAS)] };
     const int64_t xb = a.x_dtype == OCT_BF16 ? 2 : 1, wb = a.w_dtype == OCT_BF16 ? 2 : 1, w_outer = share == 2 ? 1 : outer;
     void *x = ck_input(c, outer * (m + apart), k, a.ldx, xb), *w = ck_input(c, w_outer * (n + apart), k, a.ldw, wb);
-    ck_fill(c, x, a.x_dtype, outer * (m + apart), k, a.ldx, (int)ck_pick(c, XKIND));
-    ck_fill(c, w, a.w_dtype, w_outer * (n + apart), k, a.ldw, w_kind);
-    const scales sx = scale_make(c, types == 1 ? scaling : OCT_SCALE_NONE, a.scale_layout, outer, m, k, (int)ck_pick(c, SKIND));
-    const scales sw = scale_make(c, scaling == OCT_SCALE_GROUP ? OCT_SCALE_BLOCK : scaling, a.scale_layout, outer, n, k,
+    if (values == AS_PICKED) {
+        ck_fill(c, x, a.x_dtype, outer * (m + apart), k, a.ldx, (int)ck_pick(c, XKIND));
+        ck_fill(c, w, a.w_dtype, w_outer * (n + apart), k, a.ldw, w_kind);
+    } else if (values == EXACT_SUMS) {
+        fill_exact(c, x, a.x_dtype, outer * (m + apart), k, a.ldx);
+        fill_exact(c, w, a.w_dtype, w_outer * (n + apart), k, a.ldw);
+    } else {
+        const int64_t where = (int64_t)(ck_rnd(c) % 32);
+        fill_large(x, a.x_dtype, outer * (m + apart), k, a.ldx, where, 256);
+        fill_large(w, a.w_dtype, w_outer * (n + apart), k, a.ldw, where, 64);
+    }
+    const scales sx = scale_make(c, types == 1 ? scaling : OCT_SCALE_NONE, a.scale_layout, outer, m, k, values, (int)ck_pick(c, SKIND));
+    const scales sw = scale_make(c, scaling == OCT_SCALE_GROUP ? OCT_SCALE_BLOCK : scaling, a.scale_layout, outer, n, k, values,
                                  (int)ck_pick(c, SKIND));
     a.x = x; a.w = w; a.x_scale = sx.p; a.w_scale = sw.p;
     if (a.bias_dtype) {
         void *bias = ck_input(c, outer, n, n + apart, a.bias_dtype == OCT_F32 ? 4 : 2);
-        ck_fill(c, bias, a.bias_dtype, outer, n, n + apart, (int)ck_pick(c, SKIND));
+        if (values == AS_PICKED) ck_fill(c, bias, a.bias_dtype, outer, n, n + apart, (int)ck_pick(c, SKIND));
+        else
+            for (int64_t i = 0; i < outer * (n + apart) - apart; i++) set_value(bias, a.bias_dtype, i, (float)((int)(ck_rnd(c) % 17) - 8));
         a.bias = bias;
         a.stride_bias = apart ? n + apart : 0;
     }
@@ -228,14 +319,21 @@ static void run(ck_case *c)
     if (!full.stride_y) full.stride_y = m * a.ldy;
     if (!full.stride_bias) full.stride_bias = n;
     if (share == 2) full.stride_w = 0;
-    compare(c, &full, &sx, &sw);
+    compare(c, &full, values, &sx, &sw);
     ck_compared(c, 1); /* that it ran and touched nothing else */
-    if (!(flags & 2) || !m || ck_failed(c)) return;
+    if (!(flags & 2) || !m || values != AS_PICKED || ck_failed(c)) return;
     if (m <= 70 && n * k < 6000 && ck_row(c) != ck_ref(c))
         for (int64_t part = 1; part < m; part++) rows_alone(c, &full, &sx, 0, part);
     else
         rows_alone(c, &full, &sx, 0, 1 + (int64_t)(ck_rnd(c) % (uint64_t)m));
     if (sx.scaling != OCT_SCALE_BLOCK) rows_alone(c, &full, &sx, (int64_t)(ck_rnd(c) % (uint64_t)m), 1);
+}
+
+static void run(ck_case *c)
+{
+    run_with(c, AS_PICKED);
+    if (!ck_failed(c)) run_with(c, EXACT_SUMS);
+    if (!ck_failed(c) && ck_pick(c, TYPES) == 1 && oct_row_device(ck_row(c)) == OCT_CUDA) run_with(c, ONE_LARGE);
 }
 
 /* ---- Timing ---- */
@@ -260,8 +358,54 @@ static void time_shape(ck_bench *b, const pools *p, const char *name, int types,
             (int)sets, args);
 }
 
+/* Shapes of large models, on a GPU: kind mxnxk. */
+static void time_on_gpu(ck_bench *b, const char *kind, int types, int32_t scaling, int32_t flags, int64_t m, int64_t n, int64_t k)
+{
+    static oct_gemm_args a[CK_BENCH_SETS];
+    void *args[CK_BENCH_SETS];
+    char name[64];
+    const int32_t x_dtype = types == 1 ? OCT_F8E4M3FN : OCT_BF16, w_dtype = types ? OCT_F8E4M3FN : OCT_BF16;
+    const int64_t x_bytes = m * k * (types == 1 ? 1 : 2), w_bytes = n * k * (types ? 1 : 2), groups = (k + 127) / 128;
+    const int sets = ck_bench_sets(b, (double)w_bytes);
+    void *x = ck_bench_mem(b, x_bytes), *y = ck_bench_mem(b, m * n * 2);
+    float *x_scale = ck_bench_mem(b, m * groups * 4), *w_scale = ck_bench_mem(b, n * groups * 4);
+    ck_bench_fill(b, x, x_dtype, m * k, 1);
+    ck_bench_fill(b, x_scale, OCT_F32, m * groups, 0.01f);
+    ck_bench_fill(b, w_scale, OCT_F32, n * groups, 0.01f);
+    for (int i = 0; i < sets; i++) {
+        void *w = ck_bench_mem(b, w_bytes);
+        ck_bench_fill(b, w, w_dtype, n * k, 1);
+        a[i] = (oct_gemm_args){ .size = sizeof *a, .scaling = scaling, .scale_layout = OCT_MN_MAJOR, .flags = flags, .m = m, .n = n, .k = k,
+                                .x = x, .x_dtype = x_dtype, .w = w, .w_dtype = w_dtype, .x_scale = types == 1 ? x_scale : 0,
+                                .w_scale = scaling ? w_scale : 0, .y = y, .y_dtype = OCT_BF16 };
+        args[i] = &a[i];
+    }
+    snprintf(name, sizeof name, "%s %lldx%lldx%lld", kind, (long long)m, (long long)n, (long long)k);
+    ck_time(b, name, (double)(w_bytes + x_bytes + m * n * 2), 2.0 * (double)m * (double)n * (double)k, sets, args);
+    ck_bench_drop(b);
+}
+static void bench_gpu(ck_bench *b)
+{
+    static const int64_t few[][2] = { { 1280, 8192 }, { 8192, 1024 }, { 8192, 3584 }, { 7168, 8192 }, { 8192, 8192 }, { 13312, 16384 } };
+    static const int64_t many[][3] = { { 128, 8192, 8192 }, { 256, 8192, 8192 }, { 1024, 1280, 8192 }, { 1024, 7168, 8192 },
+                                       { 2048, 8192, 8192 }, { 4096, 8192, 1024 }, { 8192, 8192, 8192 } };
+    for (int64_t m = 1; m <= 64; m *= m == 1 ? 16 : 4)
+        for (int i = 0; i < 6; i++) time_on_gpu(b, "f8 fast", 1, OCT_SCALE_ROW, OCT_GEMM_FAST_ACCUM, m, few[i][0], few[i][1]);
+    for (int i = 0; i < 7; i++) time_on_gpu(b, "f8 fast", 1, OCT_SCALE_ROW, OCT_GEMM_FAST_ACCUM, many[i][0], many[i][1], many[i][2]);
+    time_on_gpu(b, "f8 accurate", 1, OCT_SCALE_ROW, 0, 8192, 8192, 8192);
+    time_on_gpu(b, "f8 group", 1, OCT_SCALE_GROUP, 0, 16, 8192, 8192);
+    time_on_gpu(b, "f8 group", 1, OCT_SCALE_GROUP, 0, 8192, 8192, 8192);
+    time_on_gpu(b, "bf16", 0, OCT_SCALE_NONE, 0, 16, 8192, 8192);
+    time_on_gpu(b, "bf16", 0, OCT_SCALE_NONE, 0, 8192, 8192, 8192);
+    time_on_gpu(b, "weight only", 2, OCT_SCALE_ROW, 0, 16, 8192, 8192);
+}
+
 static void bench(ck_bench *b)
 {
+    if (ck_bench_gpu(b)) {
+        bench_gpu(b);
+        return;
+    }
     pools p = { .scale = ck_bench_mem(b, 49152 * 4), .y = ck_bench_mem(b, 512 * 4096 * 4) };
     ck_bench_fill(b, p.scale, OCT_F32, 49152, 0.01f);
     for (int f8 = 0; f8 < 2; f8++) {
