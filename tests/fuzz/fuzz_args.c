@@ -366,7 +366,7 @@ static void attn_fill(void *p)
     a->scale = byte() < 200 ? 0 : (float)odd_value();
     if (byte() > 250) { a->window = constant(2); a->flags = constant(2); }
     a->splits = byte() < 120 ? 0 : constant(6);
-    a->ld_split = stride(a->splits * 4);
+    a->ld_split = stride((int64_t)a->splits * 4);
 }
 static void attn_give(void *p)
 {
