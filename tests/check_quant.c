@@ -193,7 +193,7 @@ static void bench_one(ck_bench *b, const char *shape, int32_t scaling, int32_t r
         ck_bench_fill(b, x, x_dtype, m * k, 3);
         a[i] = (oct_quant_args){ .size = sizeof *a, .scaling = scaling, .rule = rule, .m = m, .k = k, .x = x, .x_dtype = x_dtype,
                                  .scale_layout = scaling == OCT_SCALE_GROUP && ck_bench_gpu(b) ? OCT_MN_MAJOR : OCT_K_MAJOR,
-                                 .y = ck_bench_mem(b, m * k), .y_dtype = OCT_F8E4M3FN, .scale = ck_bench_mem(b, m * k / 8 + 4) };
+                                 .y = ck_bench_mem(b, m * k), .y_dtype = OCT_F8E4M3FN, .scale = ck_bench_mem(b, m * k / 8 + 4 * (m + k)) };
         args[i] = &a[i];
     }
     ck_time(b, shape, bytes, 0, n, args);
