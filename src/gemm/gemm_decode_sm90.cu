@@ -128,11 +128,6 @@ template <int tokens> DEVICE sources sources_of(const gemm_decode_params &p, con
     f.w = a.row0 < p.n ? sw.p + blockIdx.y * sw.batch + (a.row0 >> sw.shift) * sw.row : 0;
     return f;
 }
-DEVICE void copy_scale(uint32_t to, const float *from, int64_t offset, const float *any, int real)
-{
-    real &= from != 0;
-    copy_4(to, real ? from + offset : any, real);
-}
 template <int tokens, int types, int scaled>
 DEVICE void load_scales(const gemm_decode_params &p, uint32_t to, int step, const sources &f)
 {
@@ -196,7 +191,7 @@ template <int tokens, int types> DEVICE void multiply(float *d, uint64_t wo, uin
         registers_fence<tokens / 2>(d);
         products_begin();
 #pragma unroll
-        for (int i = 0; i < 8; i++) wgmma_registers<BF16, tokens>(d, a + 4 * i, xo + (i >> 2) * (tokens * 8) + 2 * (i & 3), i > 0);
+        for (int i = 0; i < 8; i++) wgmma_registers<tokens>(d, a + 4 * i, xo + (i >> 2) * (tokens * 8) + 2 * (i & 3), i > 0);
     } else {
         registers_fence<tokens / 2>(d);
         products_begin();

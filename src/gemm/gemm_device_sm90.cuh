@@ -3,6 +3,7 @@
 #define OCTAVO_GEMM_DEVICE_SM90_CUH
 #include "gemm/gemm_sm90.h"
 #include "isa/sm90/convert.cuh"
+#include "isa/sm90/copy.cuh"
 
 enum { F8_F8, BF16_BF16, BF16_F8 }; /* types of x and w */
 
@@ -10,6 +11,13 @@ enum { F8_F8, BF16_BF16, BF16_F8 }; /* types of x and w */
 DEVICE float scale_of(const gemm_scale &s, int64_t batch, int64_t r, int64_t n)
 {
     return r >= n ? 0.0f : s.p ? s.p[batch * s.batch + (r >> s.shift) * s.row] : 1.0f;
+}
+
+/* from[offset] to shared memory, or 0 where there is none; any: an address that can be read. */
+DEVICE void copy_scale(uint32_t to, const float *from, int64_t offset, const float *any, int real)
+{
+    real &= from != 0;
+    copy_4(to, real ? from + offset : any, real);
 }
 
 /* What a column of y needs at the end. */

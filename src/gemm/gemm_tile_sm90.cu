@@ -89,10 +89,6 @@ DEVICE sources sources_of(const gemm_tile_params &p, const tile &at, int columns
     f.w = lane < 2 && j < p.n && j < at.n0 + columns ? sw.p + at.batch * sw.batch + (j >> sw.shift) * sw.row : 0;
     return f;
 }
-DEVICE void copy_scale(uint32_t to, const float *from, int64_t offset, const float *any)
-{
-    copy_4(to, from ? from + offset : any, from != 0);
-}
 /* One thread: x and w, and the scales of x where they are contiguous. */
 template <class S> DEVICE void fetch(const gemm_tile_params &p, const layout &l, int worker, int workers, int tiles, int rank, int k0, int steps)
 {
@@ -142,9 +138,9 @@ template <class S> DEVICE void fetch_scales(const gemm_tile_params &p, const lay
             barrier_wait(l.empty + 8 * to.slot, to.parity);
             if (!p.bulk_scales) {
 #pragma unroll
-                for (int i = 0; i < 4; i++) copy_scale(at + i * 128, from.x[i], k * p.scales.x.block, p.scales.x.p);
+                for (int i = 0; i < 4; i++) copy_scale(at + i * 128, from.x[i], k * p.scales.x.block, p.scales.x.p, 1);
             }
-            if (lane < 2) copy_scale(at + TILE_ROWS * 4, from.w, k * p.scales.w.block, p.scales.w.p);
+            if (lane < 2) copy_scale(at + TILE_ROWS * 4, from.w, k * p.scales.w.block, p.scales.w.p, 1);
             barrier_arrive_copies(l.full + 8 * to.slot);
             advance<S>(to);
         }

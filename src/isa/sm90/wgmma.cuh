@@ -24,20 +24,12 @@ DEVICE uint64_t operand(uint32_t a)
     return (uint64_t)((a & 0x3FFFF) >> 4) | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
 }
 
-/* 64 rows of 32 bytes at byte 32 `step` of a 128-byte block -> the a operand of wgmma_registers. */
-DEVICE void load_operand(uint32_t block, int step, uint32_t *a)
-{
-    const uint32_t lane = threadIdx.x & 31, row = (threadIdx.x >> 5 & 3) * 16 + (lane & 15), chunk = 2 * step + (lane >> 4);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3]) : "r"(block + row * 128 + ((chunk ^ (row & 7)) << 4)));
-}
-
 /* Types of the operands. */
 enum { F8 = 0, BF16 = 1 };
 /* keep = 0: d = a b^T. */
 template <int type, int n> DEVICE void wgmma(float *d, uint64_t a, uint64_t b, int keep);
-/* a in registers: as ldmatrix gives 64 rows of 32 bytes. */
-template <int type, int n> DEVICE void wgmma_registers(float *d, const uint32_t *a, uint64_t b, int keep);
+/* bf16, a in registers: as ldmatrix gives 64 rows of 32 bytes. */
+template <int n> DEVICE void wgmma_registers(float *d, const uint32_t *a, uint64_t b, int keep);
 
 /* Register lists. */
 #define L4   "%0, %1, %2, %3"
@@ -78,13 +70,7 @@ template <int type, int n> DEVICE void wgmma_registers(float *d, const uint32_t 
                      "k16.f32.bf16.bf16 {" L##r "}, %" #p0 ", %" #p1 ", p, 1, 1, 0, 0;\n}"                                   \
                      : D##r##_ : "l"(a), "l"(b), "r"(keep));                                                                 \
     }                                                                                                                        \
-    template <> __device__ __forceinline__ void wgmma_registers<F8, n>(float *d, const uint32_t *a, uint64_t b, int keep)    \
-    {                                                                                                                        \
-        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #p5 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n                   \
-                     "k32.f32.e4m3.e4m3 {" L##r "}, {%" #p0 ", %" #p1 ", %" #p2 ", %" #p3 "}, %" #p4 ", p, 1, 1;\n}"         \
-                     : D##r##_ : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));                             \
-    }                                                                                                                        \
-    template <> __device__ __forceinline__ void wgmma_registers<BF16, n>(float *d, const uint32_t *a, uint64_t b, int keep)  \
+    template <> __device__ __forceinline__ void wgmma_registers<n>(float *d, const uint32_t *a, uint64_t b, int keep)  \
     {                                                                                                                        \
         asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #p5 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n                   \
                      "k16.f32.bf16.bf16 {" L##r "}, {%" #p0 ", %" #p1 ", %" #p2 ", %" #p3 "}, %" #p4 ", p, 1, 1, 0;\n}"      \
@@ -94,7 +80,6 @@ SHAPE(4, 8, 4, 5, 6, 7, 8, 9)
 SHAPE(8, 16, 8, 9, 10, 11, 12, 13)
 SHAPE(16, 32, 16, 17, 18, 19, 20, 21)
 SHAPE(32, 64, 32, 33, 34, 35, 36, 37)
-SHAPE(48, 96, 48, 49, 50, 51, 52, 53)
 SHAPE(64, 128, 64, 65, 66, 67, 68, 69)
 SHAPE(80, 160, 80, 81, 82, 83, 84, 85)
 SHAPE(96, 192, 96, 97, 98, 99, 100, 101)
