@@ -286,6 +286,10 @@ OCT_API int64_t oct_dequant_scratch(const oct_dequant_args *a);
  *     BLOCK  x_scale[b][i/128][k/128]                w_scale[b][j/128][k/128]     (block_m, block_n, block_k: 128 or 0)
  *     GROUP  x_scale[b][i][k/128]                    w_scale[b][j/128][k/128]
  *     Scales of a batch are packed one after another. scale_layout MN_MAJOR: x_scale [k/128][m], w_scale [k/128][n/128].
+ *   groups, m_sizes  in [groups] i64, memory as x's: the rows of x are those of group 0, then of group 1 ..; group g has m_sizes[g]
+ *          rows (sizes are cut at 0 and where m ends), and w, w_scale and bias are [groups, ..], in place of a batch, which is 1 then.
+ *          x_scale is that of one [m, k] (TENSOR: [groups]). Rows of y that no group has are not written. BLOCK: not with groups.
+ *          (On GPUs not yet.)
  *   k = 0: y = bias or 0.
  *   BOUND, for T = sum_k |s x w| + |bias| and S = max |s|:  2 (k + 8) u (T + 2^-126 (1 + S + S max_k |x[i,k]|)), and rounding
  *          to y's type on top; the second part is what f32 loses near 0.
@@ -321,8 +325,8 @@ typedef struct oct_gemm_args {
     int64_t stride_bias;
     void *y;
     int64_t ldy, stride_y;
-    const int64_t *m_sizes;   /* grouped problems (not yet: NULL) */
-    int64_t groups;           /* (not yet: 0) */
+    const int64_t *m_sizes;   /* rows of each group, or NULL */
+    int64_t groups;           /* 0: none */
     int64_t reserved[4];
 } oct_gemm_args;
 OCT_API oct_status oct_gemm(const oct_gemm_args *a);

@@ -170,8 +170,6 @@ static const api_field gemm_fields[] = {
     F(gemm, PTR, x_scale, 4, 1),
     F(gemm, PTR, w_scale, 4, 1),
     F(gemm, PTR, bias, 4, 0),
-    F(gemm, PTR_NOT_YET, m_sizes, 0, 0),
-    F(gemm, I64_NOT_YET, groups, 0, 0),
 };
 static void gemm_more(void)
 {
@@ -189,6 +187,12 @@ static void gemm_more(void)
     GOOD(gemm, a.stride_w = OCT_BROADCAST);
     GOOD(gemm, a.m = 0, a.x = 0, a.y = 0);
     GOOD(gemm, a.batch = 1);
+    static const int64_t sizes[] = { 40, 0, 3 };
+    BAD(gemm, OCT_E_VALUE, "m_sizes", "groups is 0", a.m_sizes = sizes);
+    BAD(gemm, OCT_E_VALUE, "batch is 2", "groups", a.groups = 3, a.m_sizes = sizes);
+    BAD(gemm, OCT_E_SHAPE, "groups", "-1", a.groups = -1, a.m_sizes = sizes, a.batch = 0);
+    BAD(gemm, OCT_E_VALUE, "BLOCK", "groups", a.groups = 2, a.m_sizes = sizes, a.batch = 1, a.scaling = OCT_SCALE_BLOCK);
+    GOOD(gemm, a.groups = 2, a.m_sizes = sizes, a.batch = 1);
 }
 
 /* ---- norm_quant ---- */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum { AS_PICKED, EXACT_SUMS, ONE_LARGE }; /* the values of a run */
-enum { TYPES, SCALING, LAYOUT, M, N, K, TASKS, BATCH, SHARE, Y, BIAS, FLAGS, PAD, XKIND, WKIND, SKIND };
+enum { TYPES, SCALING, LAYOUT, M, N, K, TASKS, BATCH, GROUPS, SHARE, Y, BIAS, FLAGS, PAD, XKIND, WKIND, SKIND };
 static const ck_axis axes[] = {
     [TYPES] = CK_NAMES("types", "bf16 bf16", "f8 f8", "bf16 f8"),
     [SCALING] = CK_NAMES("scaling", "none", "tensor", "row", "group", "block"),
@@ -21,6 +21,7 @@ static const ck_axis axes[] = {
     [K] = CK_INTS("k", 1, 1, 3, 7, 8, 9, 31, 32, 33, 0, 64, 127, 128, 129, 257, 300, 576, 1100),
     [TASKS] = CK_NAMES("extents", "these", "these", "these", "these", "these", "m 7 to 33, n 520, k 1100: several tasks"),
     [BATCH] = CK_INTS("batch", 0, 0, 1, 2, 3),
+    [GROUPS] = CK_INTS("groups", 0, 0, 0, 0, 1, 2, 5), /* with some, batch is 1 and scaling not BLOCK */
     [SHARE] = CK_NAMES("batches", "packed", "apart", "one w"),
     [Y] = CK_NAMES("y", "f32", "bf16"),
     [BIAS] = CK_NAMES("bias", "none", "f32", "bf16"),
@@ -128,6 +129,9 @@ static double tensor_core_error(const double *x, const double *w, int64_t n, int
     return error * pow(1 + d, (double)most_groups);
 }
 
+/* The scales of x that b's rows have: in groups they lie with the rows. */
+static int64_t x_batch(const oct_gemm_args *a, int64_t b) { return a->groups && a->scaling != OCT_SCALE_TENSOR ? 0 : b; }
+
 /* y[b,i,j] and T = sum |s x w| + |bias|, and the same without scales, of finite terms; lost: in a tensor core. */
 typedef struct exact { double y, t, unscaled, lost; int bad_scale; } exact;
 
@@ -137,7 +141,7 @@ static exact element(const oct_gemm_args *a, const double *x, const double *w, c
     exact e = { 0, 0, 0, 0, 0 };
     const int64_t step = a->scaling == OCT_SCALE_BLOCK || a->scaling == OCT_SCALE_GROUP ? 128 : a->k;
     for (int64_t k0 = 0; k0 < a->k; k0 += step) {
-        const float s = scale_of(sx, b, i, k0 / 128) * scale_of(sw, b, j, k0 / 128);
+        const float s = scale_of(sx, x_batch(a, b), i, k0 / 128) * scale_of(sw, b, j, k0 / 128);
         double sum = 0, t = 0;
         for (int64_t k = k0; k < a->k && k < k0 + step; k++) {
             const double xw = x[i * a->k + k] * w[j * a->k + k];
@@ -159,6 +163,8 @@ static exact element(const oct_gemm_args *a, const double *x, const double *w, c
     return e;
 }
 
+static int y_bytes(const oct_gemm_args *a) { return a->y_dtype == OCT_BF16 ? 2 : 4; }
+
 /* After how many groups of 32 a sum leaves the tensor core at the latest; 0: f32 sums. */
 static int64_t groups_of(const ck_case *c, const oct_gemm_args *a)
 {
@@ -176,16 +182,16 @@ static double largest(const double *x, int64_t k)
 }
 
 static void compare_batch(ck_case *c, const oct_gemm_args *a, int values, const double *x, const double *w, const scales *sx,
-                          const scales *sw, int64_t b)
+                          const scales *sw, int64_t b, int64_t first, int64_t end)
 {
     const int64_t most_groups = groups_of(c, a);
-    for (int64_t i = 0; i < a->m; i++) {
+    for (int64_t i = first; i < end; i++) {
         const double most = largest(x + i * a->k, a->k);
         for (int64_t j = 0; j < a->n; j++) {
             const int64_t at = b * a->stride_y + i * a->ldy + j;
             const exact e = element(a, x, w, sx, sw, b, i, j, most_groups);
             double s = 0, bound;
-            for (int64_t kb = 0; kb * 128 < a->k; kb++) s = fmax(s, fabs((double)(scale_of(sx, b, i, kb) * scale_of(sw, b, j, kb))));
+            for (int64_t kb = 0; kb * 128 < a->k; kb++) s = fmax(s, fabs((double)(scale_of(sx, x_batch(a, b), i, kb) * scale_of(sw, b, j, kb))));
             bound = 2 * (double)(a->k + 8) * 0x1p-24 * (e.t + 0x1p-126 * (1 + s * (1 + most))) + e.lost;
             if (values == EXACT_SUMS) bound = 0;
             const double got = ck_value(a->y, a->y_dtype, at);
@@ -207,16 +213,26 @@ static void compare_batch(ck_case *c, const oct_gemm_args *a, int values, const 
 
 static void compare(ck_case *c, const oct_gemm_args *a, int values, const scales *sx, const scales *sw)
 {
+    int64_t first = 0, end = a->m;
     for (int64_t b = 0; b < a->batch && !ck_failed(c); b++) {
+        if (a->groups) {
+            first = b ? end : 0;
+            end = first + oct_max(0, oct_min(a->m - first, a->m_sizes[b]));
+        }
         double *x = rows_of(a->x, a->x_dtype, b * a->stride_x, a->m, a->k, a->ldx);
         double *w = rows_of(a->w, a->w_dtype, b * a->stride_w, a->n, a->k, a->ldw);
-        compare_batch(c, a, values, x, w, sx, sw, b);
+        compare_batch(c, a, values, x, w, sx, sw, b, first, end);
         free(x);
         free(w);
     }
+    const unsigned char *y = (const unsigned char *)a->y;
+    for (int64_t i = end; i < a->m; i++) /* of no group */
+        for (int64_t j = 0; j < a->n * y_bytes(a); j++)
+            if (y[i * a->ldy * y_bytes(a) + j] != 0xa5) {
+                ck_fail(c, "row %lld, which no group has, was written", (long long)i);
+                return;
+            }
 }
-
-static int y_bytes(const oct_gemm_args *a) { return a->y_dtype == OCT_BF16 ? 2 : 4; }
 
 /* The first batch again with only rows [i0, i0 + m): the same bits? */
 static void rows_alone(ck_case *c, const oct_gemm_args *a, const scales *sx, int64_t i0, int64_t m)
@@ -260,20 +276,21 @@ static void run_with(ck_case *c, int values)
     const int64_t k = tasks || large ? 1100 : ck_pick(c, K), pad = large ? 16 : ck_pick(c, PAD), batch = ck_pick(c, BATCH);
     const int64_t big = ck_row(c) == ck_ref(c) && m * k > 50000; /* slow, and proves nothing more */
     const int64_t n = big ? oct_min(n0, 17) : n0;
-    const int64_t outer = batch ? batch : 1, apart = share == 1 ? 3 : 0; /* rows between the matrices of a batch */
+    const int64_t groups = ck_pick(c, GROUPS), outer = batch && !groups ? batch : 1, problems = groups ? groups : outer, apart = share == 1 ? 3 : 0; /* rows between the matrices of a batch */
     const int64_t ldx = pad == 16 ? (k + 31) / 16 * 16 : k + pad, ldw = pad == 16 ? ldx + 16 : k + 2 * pad;
     int32_t scaling = (int32_t)ck_pick(c, SCALING);
     int w_kind = (int)ck_pick(c, WKIND);
     if (types == 0) scaling = OCT_SCALE_NONE;
     if (types == 2 && scaling == OCT_SCALE_GROUP) scaling = OCT_SCALE_BLOCK;
+    if (groups && scaling == OCT_SCALE_BLOCK) scaling = OCT_SCALE_ROW;
     if (flags & 1 && w_kind == CK_SPECIAL) w_kind = CK_UNIFORM;
     oct_gemm_args a = { .size = sizeof a, .scaling = scaling, .scale_layout = (int32_t)ck_pick(c, LAYOUT),
                         .flags = (flags & 1 ? OCT_GEMM_W_FINITE : 0) | (flags & 2 ? OCT_GEMM_BATCH_INVARIANT : 0) |
                                  (flags & 4 ? OCT_GEMM_FAST_ACCUM : 0), .m = m, .n = n,
-                        .k = k, .batch = batch, .x_dtype = x_dtypes[types], .w_dtype = w_dtypes[types], .ldx = ldx, .ldw = ldw,
+                        .k = k, .batch = groups ? batch > 0 : batch, .groups = groups, .x_dtype = x_dtypes[types], .w_dtype = w_dtypes[types], .ldx = ldx, .ldw = ldw,
                         .ldy = pad == 16 ? (n + 31) / 16 * 16 : n + pad, .y_dtype = ck_pick(c, Y) ? OCT_BF16 : OCT_F32,
                         .bias_dtype = bias_dtypes[ck_pick(c, BIAS)] };
-    const int64_t xb = a.x_dtype == OCT_BF16 ? 2 : 1, wb = a.w_dtype == OCT_BF16 ? 2 : 1, w_outer = share == 2 ? 1 : outer;
+    const int64_t xb = a.x_dtype == OCT_BF16 ? 2 : 1, wb = a.w_dtype == OCT_BF16 ? 2 : 1, w_outer = share == 2 ? 1 : problems;
     void *x = ck_input(c, outer * (m + apart), k, a.ldx, xb), *w = ck_input(c, w_outer * (n + apart), k, a.ldw, wb);
     if (values == AS_PICKED) {
         ck_fill(c, x, a.x_dtype, outer * (m + apart), k, a.ldx, (int)ck_pick(c, XKIND));
@@ -286,15 +303,15 @@ static void run_with(ck_case *c, int values)
         fill_large(x, a.x_dtype, outer * (m + apart), k, a.ldx, where, 256);
         fill_large(w, a.w_dtype, w_outer * (n + apart), k, a.ldw, where, 64);
     }
-    const scales sx = scale_make(c, types == 1 ? scaling : OCT_SCALE_NONE, a.scale_layout, outer, m, k, values, (int)ck_pick(c, SKIND));
-    const scales sw = scale_make(c, scaling == OCT_SCALE_GROUP ? OCT_SCALE_BLOCK : scaling, a.scale_layout, outer, n, k, values,
+    const scales sx = scale_make(c, types == 1 ? scaling : OCT_SCALE_NONE, a.scale_layout, scaling == OCT_SCALE_TENSOR ? problems : outer, m, k, values, (int)ck_pick(c, SKIND));
+    const scales sw = scale_make(c, scaling == OCT_SCALE_GROUP ? OCT_SCALE_BLOCK : scaling, a.scale_layout, problems, n, k, values,
                                  (int)ck_pick(c, SKIND));
     a.x = x; a.w = w; a.x_scale = sx.p; a.w_scale = sw.p;
     if (a.bias_dtype) {
-        void *bias = ck_input(c, outer, n, n + apart, a.bias_dtype == OCT_F32 ? 4 : 2);
-        if (values == AS_PICKED) ck_fill(c, bias, a.bias_dtype, outer, n, n + apart, (int)ck_pick(c, SKIND));
+        void *bias = ck_input(c, problems, n, n + apart, a.bias_dtype == OCT_F32 ? 4 : 2);
+        if (values == AS_PICKED) ck_fill(c, bias, a.bias_dtype, problems, n, n + apart, (int)ck_pick(c, SKIND));
         else
-            for (int64_t i = 0; i < outer * (n + apart) - apart; i++) set_value(bias, a.bias_dtype, i, (float)((int)(ck_rnd(c) % 17) - 8));
+            for (int64_t i = 0; i < problems * (n + apart) - apart; i++) set_value(bias, a.bias_dtype, i, (float)((int)(ck_rnd(c) % 17) - 8));
         a.bias = bias;
         a.stride_bias = apart ? n + apart : 0;
     }
@@ -304,6 +321,12 @@ static void run_with(ck_case *c, int values)
         a.stride_y = (m + apart) * a.ldy;
     }
     if (share == 2) a.stride_w = OCT_BROADCAST;
+    if (groups) {
+        int64_t *sizes = ck_input(c, 1, groups, groups, 8);
+        for (int64_t g = 0; g < groups; g++) sizes[g] = ck_rnd(c) % 4 ? (int64_t)(ck_rnd(c) % (uint64_t)(2 * m / groups + 2)) : -(int64_t)(ck_rnd(c) % 2);
+        if (ck_rnd(c) % 4 == 0) sizes[groups - 1] = INT64_MAX;
+        a.m_sizes = sizes;
+    }
     a.y = ck_output(c, outer * (m + apart), n, a.ldy, y_bytes(&a));
     if (!ck_fits(c, &a) || !ck_run(c, ck_row(c), &a)) return;
     /* The gaps between rows and between matrices are as they were. */
@@ -313,15 +336,16 @@ static void run_with(ck_case *c, int values)
         if (apart) ck_padding(c, "y, between matrices", y + m * a.ldy * y_bytes(&a), apart, 0, a.ldy, y_bytes(&a));
     }
     oct_gemm_args full = a; /* strides spelt out, for the formula */
-    full.batch = outer;
+    full.batch = problems;
     if (!full.stride_x) full.stride_x = m * a.ldx;
     if (!full.stride_w) full.stride_w = n * a.ldw;
     if (!full.stride_y) full.stride_y = m * a.ldy;
     if (!full.stride_bias) full.stride_bias = n;
     if (share == 2) full.stride_w = 0;
+    if (groups) full.stride_x = full.stride_y = 0;
     compare(c, &full, values, &sx, &sw);
     ck_compared(c, 1); /* that it ran and touched nothing else */
-    if (!(flags & 2) || !m || values != AS_PICKED || ck_failed(c)) return;
+    if (!(flags & 2) || !m || groups || values != AS_PICKED || ck_failed(c)) return;
     if (m <= 70 && n * k < 6000 && ck_row(c) != ck_ref(c))
         for (int64_t part = 1; part < m; part++) rows_alone(c, &full, &sx, 0, part);
     else
@@ -430,4 +454,4 @@ static void bench(ck_bench *b)
 }
 
 const ck_op ck_gemm = { &oct_op_gemm, axes, sizeof axes / sizeof *axes, run, bench,
-                        "f8e4m3fnuz, f8e5m2, i8, i4 and f4 weights, grouped problems, packed weights" };
+                        "f8e4m3fnuz, f8e5m2, i8, i4 and f4 weights, packed weights" };

@@ -27,8 +27,6 @@ static oct_status check_modes(const oct_gemm_args *a)
         return oct_fail(OCT_E_VALUE, "gemm: flags is 0x%x; known: W_FINITE (1), BATCH_INVARIANT (2), FAST_ACCUM (4)",
                         (unsigned)a->flags);
     if (a->w_layout) return oct_fail(OCT_E_UNSUPPORTED, "gemm: w_layout %d is not supported yet; 0 (as stored) is", a->w_layout);
-    if (a->m_sizes || a->groups)
-        return oct_fail(OCT_E_UNSUPPORTED, "gemm: grouped problems are not supported yet; m_sizes must be NULL, groups 0");
     return OCT_OK;
 }
 
@@ -36,6 +34,17 @@ static oct_status check_block(const char *name, int64_t *block)
 {
     if (!*block) *block = 128;
     return *block == 128 ? OCT_OK : oct_fail(OCT_E_VALUE, "gemm: %s is %lld; supported: 128 (or 0)", name, (long long)*block);
+}
+
+/* Group g of the rows of x is batch g of w; x, y and the scales of rows are there once. */
+static oct_status check_groups(oct_gemm_args *a, int dry)
+{
+    OCT_TRY(oct_check_extent("gemm", "groups", a->groups, 0));
+    if (!a->groups) return a->m_sizes ? oct_fail(OCT_E_VALUE, "gemm: m_sizes is given but groups is 0") : OCT_OK;
+    if (a->batch > 1) return oct_fail(OCT_E_VALUE, "gemm: batch is %lld with groups; it must be 1 (or 0)", (long long)a->batch);
+    if (a->scaling == OCT_SCALE_BLOCK)
+        return oct_fail(OCT_E_VALUE, "gemm: scaling is BLOCK with groups, whose rows need not fill blocks; supported: NONE (0), TENSOR (1), ROW (2), GROUP (3)");
+    return dry || !a->m ? OCT_OK : oct_check_pointer("gemm", "m_sizes", a->m_sizes, 8);
 }
 
 static oct_status prepare(oct_gemm_args *a, int dry)
@@ -48,21 +57,25 @@ static oct_status prepare(oct_gemm_args *a, int dry)
     OCT_TRY(oct_check_extent("gemm", "k", a->k, 0));
     OCT_TRY(oct_check_extent("gemm", "batch", a->batch, 0));
     if (!a->batch) a->batch = 1;
+    OCT_TRY(check_groups(a, dry));
     OCT_TRY(check_block("block_m", &a->block_m));
     OCT_TRY(check_block("block_n", &a->block_n));
     OCT_TRY(check_block("block_k", &a->block_k));
     OCT_TRY(oct_check_extent("gemm", "stride_y", a->stride_y, 0)); /* no broadcast: outputs would overlap */
     oct_scale_shape(a->x_dtype == OCT_F8E4M3FN ? a->scaling : OCT_SCALE_NONE, a->scale_layout, a->m, a->k, 128, 128, &xs0, &xs1);
     oct_scale_shape(w_scaling, a->scale_layout, a->n, a->k, 128, 128, &ws0, &ws1);
+    const int64_t outer = a->batch, problems = a->groups ? a->groups : outer;
     const oct_operand operands[] = {
-        { "gemm", "x", a->x, a->x_dtype, 0, a->m, a->k, &a->ldx, a->batch, &a->stride_x },
-        { "gemm", "w", a->w, a->w_dtype, 0, a->n, a->k, &a->ldw, a->batch, &a->stride_w },
-        { "gemm", "x_scale", a->x_scale, OCT_F32, 0, xs0, xs1, 0, a->batch, 0 },
-        { "gemm", "w_scale", a->w_scale, OCT_F32, 0, ws0, ws1, 0, a->batch, 0 },
-        { "gemm", "bias", a->bias, a->bias_dtype, 1, 1, a->n, 0, a->batch, &a->stride_bias },
-        { "gemm", "y", a->y, a->y_dtype, 0, a->m, a->n, &a->ldy, a->batch, &a->stride_y },
+        { "gemm", "x", a->x, a->x_dtype, 0, a->m, a->k, &a->ldx, outer, &a->stride_x },
+        { "gemm", "w", a->w, a->w_dtype, 0, a->n, a->k, &a->ldw, problems, &a->stride_w },
+        { "gemm", "x_scale", a->x_scale, OCT_F32, 0, xs0, xs1, 0, a->scaling == OCT_SCALE_TENSOR ? problems : outer, 0 },
+        { "gemm", "w_scale", a->w_scale, OCT_F32, 0, ws0, ws1, 0, problems, 0 },
+        { "gemm", "bias", a->bias, a->bias_dtype, 1, 1, a->n, 0, problems, &a->stride_bias },
+        { "gemm", "y", a->y, a->y_dtype, 0, a->m, a->n, &a->ldy, outer, &a->stride_y },
     };
     for (int i = 0; i < 6; i++) OCT_TRY(oct_check_operand(&operands[i], dry));
+    if (a->groups) a->stride_x = a->stride_y = 0; /* kernels walk batches */
+    a->batch = problems;
     return OCT_OK;
 }
 

@@ -2,6 +2,7 @@
 #ifndef OCTAVO_GEMM_GEMM_AVX2_H
 #define OCTAVO_GEMM_GEMM_AVX2_H
 #include "core/core.h"
+#include "gemm/gemm_rows.h"
 #include "isa/avx2/tile.h"
 
 INLINE int scaled_in_blocks(const oct_gemm_args *a) { return a->scaling == OCT_SCALE_BLOCK || a->scaling == OCT_SCALE_GROUP; }
@@ -21,7 +22,7 @@ INLINE row_scale find_scale(const oct_gemm_args *a, const float *scale, int64_t 
 }
 INLINE row_scale x_scale_of(const oct_gemm_args *a, int64_t b, int64_t i)
 {
-    return find_scale(a, a->x_scale, a->m, a->scaling == OCT_SCALE_BLOCK ? 128 : 1, b, i);
+    return find_scale(a, a->x_scale, a->m, a->scaling == OCT_SCALE_BLOCK ? 128 : 1, gemm_x_scale_batch(a, b), i);
 }
 INLINE row_scale w_scale_of(const oct_gemm_args *a, int64_t b, int64_t j)
 {

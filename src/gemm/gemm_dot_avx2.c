@@ -22,7 +22,7 @@ enum {
 int oct_gemm_dot_avx2_fits(const oct_gemm_args *a, oct_fit *fit)
 {
     if (!a->k) { fit->why = "k is 0"; return 0; }
-    if (a->m > MOST && a->k && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
+    if (a->m > MOST * oct_max(1, a->groups) && a->k && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
     const int64_t row = oct_mul(oct_cdiv(a->k, STEP), STEP * 4);
     if (oct_mul(row, PASS + 1) < 0) { fit->why = "k is too large"; return 0; }
     fit->scratch = row * oct_min(a->m, PASS) + PASS * 4;
@@ -368,10 +368,12 @@ oct_status oct_gemm_dot_avx2(const oct_gemm_args *a)
     pass q = { .a = a, .f8 = a->w_dtype == OCT_F8E4M3FN, .steps = oct_cdiv(a->k, STEP), .up = a->on.scratch };
     if (!a->m || !a->n) return OCT_OK;
     q.x = q.up + PASS;
-    for (q.b = 0; q.b < a->batch; q.b++)
-        for (q.i0 = 0; q.i0 < a->m; q.i0 += PASS) {
-            q.m = oct_min(PASS, a->m - q.i0);
+    for (q.b = 0; q.b < a->batch; q.b++) {
+        const gemm_rows r = gemm_rows_of(a, q.b);
+        for (q.i0 = r.first; q.i0 < r.end; q.i0 += PASS) {
+            q.m = oct_min(PASS, r.end - q.i0);
             run_pass(&q);
         }
+    }
     return OCT_OK;
 }

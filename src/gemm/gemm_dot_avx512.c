@@ -23,7 +23,7 @@ int oct_gemm_dot_avx512_fits(const oct_gemm_args *a, oct_fit *fit)
 {
     if (a->x_dtype != OCT_F8E4M3FN || a->w_dtype != OCT_F8E4M3FN) { fit->why = "x and w are not both f8e4m3fn"; return 0; }
     if (!a->k) { fit->why = "k is 0"; return 0; }
-    if (a->m > PASS && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
+    if (a->m > PASS * oct_max(1, a->groups) && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
     const int64_t row = oct_mul(oct_cdiv(a->k, CODES), CODES * 2);
     if (oct_mul(row, PASS) < 0) { fit->why = "k is too large"; return 0; }
     fit->scratch = row * oct_min(a->m, PASS);
@@ -171,9 +171,10 @@ oct_status oct_gemm_dot_avx512(const oct_gemm_args *a)
 {
     pass q = { .a = a, .steps = oct_cdiv(a->k, CODES), .x = a->on.scratch };
     if (!a->m || !a->n) return OCT_OK;
-    for (q.b = 0; q.b < a->batch; q.b++)
-        for (q.i0 = 0; q.i0 < a->m; q.i0 += PASS) {
-            q.m = (int)oct_min(PASS, a->m - q.i0);
+    for (q.b = 0; q.b < a->batch; q.b++) {
+        const gemm_rows r = gemm_rows_of(a, q.b);
+        for (q.i0 = r.first; q.i0 < r.end; q.i0 += PASS) {
+            q.m = (int)oct_min(PASS, r.end - q.i0);
             q.tile_rows = q.m == 1 ? 2 : ROWS;
             q.seg = oct_cdiv(a->n, q.tile_rows);
             q.panels = (q.m + PANEL - 1) / PANEL;
@@ -185,5 +186,6 @@ oct_status oct_gemm_dot_avx512(const oct_gemm_args *a)
             put_x(&q);
             oct_parallel(&a->on, oct_cdiv(q.seg, q.per_task), task, &q);
         }
+    }
     return OCT_OK;
 }

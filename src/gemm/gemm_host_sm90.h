@@ -52,6 +52,7 @@ static inline int mappable(const void *p, int64_t bytes, int64_t ld, int64_t str
 /* What every row with tensor maps asks for; NULL, or the reason why not. */
 static inline const char *maps_refused(const oct_gemm_args *a)
 {
+    if (a->groups) return "the rows of x are in groups";
     if (!a->m || !a->n || !a->k || !a->batch) return "there is nothing to multiply";
     if (a->m >= 1 << 30 || a->n >= 1 << 30 || a->k >= 1 << 29 || a->batch > 65535) return "an extent is too large for its counters";
     const int64_t tiles = oct_mul(oct_mul(oct_cdiv(a->m, 8), oct_cdiv(a->n, 64)), a->batch);

@@ -182,13 +182,15 @@ oct_status oct_gemm_pack_avx2(const oct_gemm_args *a)
     const int64_t rows = rows_at_a_time(a);
     if (!a->m || !a->n) return OCT_OK;
     plan(&q);
-    for (q.b = 0; q.b < a->batch; q.b++)
-        for (q.i0 = 0; q.i0 < a->m; q.i0 += rows) {
-            q.m = oct_min(rows, a->m - q.i0);
+    for (q.b = 0; q.b < a->batch; q.b++) {
+        const gemm_rows r = gemm_rows_of(a, q.b);
+        for (q.i0 = r.first; q.i0 < r.end; q.i0 += rows) {
+            q.m = oct_min(rows, r.end - q.i0);
             q.panels = oct_cdiv(q.m, MR);
             q.per_task = oct_max(1, (int64_t)(1e6 / ((double)q.m * NR * (double)a->k))); /* 20 us or so */
             oct_parallel(&a->on, q.panels, pack_x, &q);
             oct_parallel(&a->on, oct_cdiv(q.strips, q.per_task), task, &q);
         }
+    }
     return OCT_OK;
 }

@@ -189,9 +189,10 @@ oct_status oct_gemm_pack_avx512(const oct_gemm_args *a)
     if (!a->m || !a->n) return OCT_OK;
     const int64_t rows = rows_at_a_time(a);
     plan(&q);
-    for (q.b = 0; q.b < a->batch; q.b++)
-        for (q.i0 = 0; q.i0 < a->m; q.i0 += rows) {
-            q.m = oct_min(rows, a->m - q.i0);
+    for (q.b = 0; q.b < a->batch; q.b++) {
+        const gemm_rows r = gemm_rows_of(a, q.b);
+        for (q.i0 = r.first; q.i0 < r.end; q.i0 += rows) {
+            q.m = oct_min(rows, r.end - q.i0);
             q.panels = oct_cdiv(q.m, MR);
             q.x = a->on.scratch;
             q.scale = (float *)(void *)(q.x + q.blocks * q.panels * q.deep * MR);
@@ -199,5 +200,6 @@ oct_status oct_gemm_pack_avx512(const oct_gemm_args *a)
             oct_parallel(&a->on, q.panels, pack_x, &q);
             oct_parallel(&a->on, oct_cdiv(q.strips, q.per_task), task, &q);
         }
+    }
     return OCT_OK;
 }

@@ -4,7 +4,11 @@
 
 OCT_CUDA_MODULE(gemm_plain_sm90, "gemm_plain_f8", "gemm_plain_f8_scaled", "gemm_plain_bf16", "gemm_plain_w8", "gemm_plain_w8_scaled");
 
-int oct_gemm_plain_sm90_fits(const oct_gemm_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
+int oct_gemm_plain_sm90_fits(const oct_gemm_args *a, oct_fit *fit)
+{
+    if (a->groups) fit->why = "the rows of x are in groups";
+    return !fit->why;
+}
 
 oct_status oct_gemm_plain_sm90(const oct_gemm_args *a)
 {

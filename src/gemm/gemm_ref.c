@@ -3,6 +3,7 @@
 #include "core/kernel.h"
 #include "core/num/bf16.h"
 #include "core/num/f8.h"
+#include "gemm/gemm_rows.h"
 
 int oct_gemm_ref_fits(const oct_gemm_args *a, oct_fit *fit) { (void)a; (void)fit; return 1; }
 
@@ -34,7 +35,7 @@ static double element(const oct_gemm_args *a, int64_t b, int64_t i, int64_t j)
     const int64_t step = blocks ? 128 : a->k, x = b * a->stride_x + i * a->ldx, w = b * a->stride_w + j * a->ldw;
     double y = 0;
     for (int64_t k0 = 0; k0 < a->k; k0 += step) {
-        const float sx = scale_at(a, a->x_scale, b, a->m, a->scaling == OCT_SCALE_BLOCK ? 128 : 1, i, k0 / 128);
+        const float sx = scale_at(a, a->x_scale, gemm_x_scale_batch(a, b), a->m, a->scaling == OCT_SCALE_BLOCK ? 128 : 1, i, k0 / 128);
         const float sw = scale_at(a, a->w_scale, b, a->n, blocks ? 128 : 1, j, k0 / 128);
         double sum = 0;
         for (int64_t k = k0; k < oct_min(a->k, k0 + step); k++)
@@ -46,13 +47,15 @@ static double element(const oct_gemm_args *a, int64_t b, int64_t i, int64_t j)
 
 oct_status oct_gemm_ref(const oct_gemm_args *a)
 {
-    for (int64_t b = 0; b < a->batch; b++)
-        for (int64_t i = 0; i < a->m; i++)
+    for (int64_t b = 0; b < a->batch; b++) {
+        const gemm_rows rows = gemm_rows_of(a, b);
+        for (int64_t i = rows.first; i < rows.end; i++)
             for (int64_t j = 0; j < a->n; j++) {
                 const float y = (float)element(a, b, i, j);
                 const int64_t at = b * a->stride_y + i * a->ldy + j;
                 if (a->y_dtype == OCT_BF16) ((uint16_t *)a->y)[at] = oct_bf16_from_f32(y);
                 else ((float *)a->y)[at] = y;
             }
+    }
     return OCT_OK;
 }

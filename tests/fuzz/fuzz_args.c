@@ -180,6 +180,7 @@ static void gemm_fill(void *p)
     a->ldx = stride(a->k); a->ldw = stride(a->k); a->ldy = stride(a->n);
     a->stride_x = byte() < 200 ? 0 : odd_value(); a->stride_w = byte() < 200 ? 0 : byte() < 128 ? OCT_BROADCAST : odd_value();
     a->stride_y = byte() < 200 ? 0 : odd_value(); a->stride_bias = byte() < 200 ? 0 : odd_value();
+    a->groups = byte() < 170 ? 0 : extent();
 }
 static wide matrix(int64_t batch, int64_t batch_stride, int64_t rows, int64_t ld, int64_t cols)
 {
@@ -191,11 +192,12 @@ static wide matrix(int64_t batch, int64_t batch_stride, int64_t rows, int64_t ld
 static void gemm_give(void *p)
 {
     oct_gemm_args *a = p;
-    const int64_t b = or_(a->batch, 1);
+    const int64_t outer = or_(a->batch, 1), b = or_(a->groups, outer);
     small(a->m, a->n, b, or_(a->k, 1));
-    a->x = in(matrix(b, a->stride_x, a->m, a->ldx, a->k) * elem(a->x_dtype));
+    if (a->groups > 0) a->m_sizes = in(8 * (wide)a->groups);
+    a->x = in(matrix(outer, a->stride_x, a->m, a->ldx, a->k) * elem(a->x_dtype));
     a->w = in(matrix(b, a->stride_w, a->n, a->ldw, a->k) * elem(a->w_dtype));
-    a->y = out(matrix(b, a->stride_y, a->m, a->ldy, a->n) * elem(a->y_dtype));
+    a->y = out(matrix(outer, a->stride_y, a->m, a->ldy, a->n) * elem(a->y_dtype));
     if (a->x_dtype == OCT_F8E4M3FN && a->scaling) a->x_scale = in((wide)4 * b * scales(a->scaling, a->scale_layout, a->m, a->k, 128, 128, 0));
     if (a->scaling)
         a->w_scale = in((wide)4 * b * scales(a->scaling == OCT_SCALE_GROUP ? OCT_SCALE_BLOCK : a->scaling, a->scale_layout, a->n, a->k, 128, 128, 0));
