@@ -592,7 +592,8 @@ OCT_API int64_t oct_kv_dequant_scratch(const oct_kv_dequant_args *a);
  *   y_split       out [t, S, heads, d] f32   packed
  *   scale: 0 means 1/sqrt(d)
  *   heads % kv.heads == 0.
- *   BOUND: e = 4 (d + 8) u |scale| max_t sum_e |q K| is the error of a score;
+ *   BOUND: e = 4 (d + 8) u |scale| max_t sum_e |q K| + 2^-149 (d + 2 + max_t sum_e |K|) is the error of a score, the second part
+ *          what f32 loses near 0;
  *          |y - exact| <= (2 e + 8 (n + 16) u) max_t |V[b,t,g,:]| + 2^-126 elementwise, and rounding to y's type on top;
  *          as long as these scores and n max |V| are far below f32's largest number. NaN or +infinity among a row's
  *          scores: NaN. An infinity in V shows as infinity or NaN.

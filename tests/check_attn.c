@@ -41,6 +41,10 @@ static double *values(const oct_kv *kv, const void *data, int64_t lane, int64_t 
     return x;
 }
 
+/* e of octavo.h, for size = |scale| max_t sum_e |q K| and keys = max_t sum_e |K|. */
+static double score_error(int64_t d, double size, double keys)
+{ return 4 * (double)(d + 8) * 0x1p-24 * size + 0x1p-149 * ((double)(d + 2) + keys); }
+
 /* The formula of octavo.h for token i and head h, and its bound, against y. */
 static void check_head(ck_case *c, const oct_attn_args *a, int64_t i, int64_t h, const double *k, const double *v)
 {
@@ -48,21 +52,24 @@ static void check_head(ck_case *c, const oct_attn_args *a, int64_t i, int64_t h,
     const int64_t n = a->len[i], d = a->d;
     const double u = 0x1p-24, scale = a->scale != 0 ? (double)a->scale : (double)(float)(1 / sqrt((double)d));
     const uint16_t *q = (const uint16_t *)a->q + i * a->ldq + h * a->head_q;
-    double most = -INFINITY, sum = 0, size = 0;
+    double most = -INFINITY, sum = 0, size = 0, keys = 0;
     for (int64_t t = 0; t < n; t++) {
-        double abs = 0;
+        double abs = 0, key = 0;
         s[t] = 0;
         for (int64_t e = 0; e < d; e++) {
             const double p = (double)oct_bf16_to_f32(q[e]) * k[t * d + e];
             s[t] += p;
             abs += fabs(p);
+            key += fabs(k[t * d + e]);
         }
+        keys = fmax(keys, key);
         s[t] *= scale;
         if (!(abs * fabs(scale) < 1e38)) size = abs * fabs(scale) <= DBL_MAX ? INFINITY : size; /* an f32 sum may overflow */
         if (abs * fabs(scale) > size) size = abs * fabs(scale);
         most = fmax(most, s[t]);
     }
     if (size == INFINITY) return;
+    const double e0 = score_error(d, size, keys);
     for (int64_t t = 0; t < n; t++) sum += s[t] = exp(s[t] - most);
     for (int64_t e = 0; e < d; e++) {
         double y = 0, largest = 0;
@@ -70,7 +77,7 @@ static void check_head(ck_case *c, const oct_attn_args *a, int64_t i, int64_t h,
             y += s[t] / sum * v[t * d + e];
             largest = fabs(v[t * d + e]) > largest ? fabs(v[t * d + e]) : largest;
         }
-        const double b = (2 * 4 * (double)(d + 8) * u * size + 8 * (double)(n + 16) * u) * largest + 0x1p-126;
+        const double b = (2 * e0 + 8 * (double)(n + 16) * u) * largest + 0x1p-126;
         const int64_t at = i * a->ldy + h * a->head_y + e;
         if (largest * (double)n > 1e38) { /* f32 sums may overflow; an infinity stays visible */
             if (largest > FLT_MAX && fabs(ck_value(a->y, a->y_dtype, at)) <= FLT_MAX) ck_fail(c, "y[%lld,%lld,%lld] hides an infinity", (long long)i, (long long)h, (long long)e);
@@ -91,23 +98,25 @@ static void check_split(ck_case *c, const oct_attn_args *a, int64_t i, int64_t h
     const double u = 0x1p-24, scale = a->scale != 0 ? (double)a->scale : (double)(float)(1 / sqrt((double)d));
     const uint16_t *q = (const uint16_t *)a->q + i * a->ldq + h * a->head_q;
     const int64_t ld = a->ld_split ? a->ld_split : a->splits * a->heads;
-    double most = -INFINITY, size = 0, sum = 0, *s = malloc((size_t)(count + 1) * sizeof *s);
+    double most = -INFINITY, size = 0, sum = 0, keys = 0, *s = malloc((size_t)(count + 1) * sizeof *s);
     int wild = 0; /* no numbers among the scores, or an f32 sum may overflow */
     for (int64_t t = 0; t < count; t++) {
-        double abs = 0;
+        double abs = 0, key = 0;
         s[t] = 0;
         for (int64_t e = 0; e < d; e++) {
             const double p = (double)oct_bf16_to_f32(q[e]) * k[(from + t) * d + e];
             s[t] += p;
             abs += fabs(p);
+            key += fabs(k[(from + t) * d + e]);
         }
+        keys = fmax(keys, key);
         s[t] *= scale;
         wild |= !(abs * fabs(scale) < 1e38);
         size = fmax(size, abs * fabs(scale));
         most = fmax(most, s[t]);
     }
     for (int64_t t = 0; t < count; t++) sum += s[t] = exp(s[t] - most);
-    const double e0 = 4 * (double)(d + 8) * u * size, rel = expm1(2 * e0) + 8 * (double)(count + 16) * u, tiny = (double)count * 0x1p-125;
+    const double e0 = score_error(d, size, keys), rel = expm1(2 * e0) + 8 * (double)(count + 16) * u, tiny = (double)count * 0x1p-125;
     if (!wild && a->y_max && !(count ? fabs((double)a->y_max[i * ld + at] - most) <= e0 : a->y_max[i * ld + at] == (float)most))
         ck_fail(c, "y_max[%lld,%lld,%lld] is %.9g, want %.9g within %.3g", (long long)i, (long long)j, (long long)h, (double)a->y_max[i * ld + at], most, e0);
     if (!wild && a->y_sum && !ck_within(a->y_sum, OCT_F32, i * ld + at, sum, rel * sum + tiny))
