@@ -269,6 +269,7 @@ OCT_API int64_t oct_dequant_scratch(const oct_dequant_args *a);
 
 #define OCT_GEMM_W_FINITE        1 /* the caller vouches that w holds no NaN: a faster row may be chosen */
 #define OCT_GEMM_BATCH_INVARIANT 2 /* the bits of a row of y do not depend on m */
+#define OCT_GEMM_ZERO_REST       8 /* with groups: rows of y that belong to no problem become 0 */
 #define OCT_GEMM_FAST_ACCUM      4 /* GPUs: sums may stay in the tensor core; the CPU ignores it */
 
 /* y[b,i,j] = round( sum_k s x[b,i,k] w[b,j,k]  +  bias[b,j] ),  s = sx sw: one f32 product
@@ -286,10 +287,13 @@ OCT_API int64_t oct_dequant_scratch(const oct_dequant_args *a);
  *     BLOCK  x_scale[b][i/128][k/128]                w_scale[b][j/128][k/128]     (block_m, block_n, block_k: 128 or 0)
  *     GROUP  x_scale[b][i][k/128]                    w_scale[b][j/128][k/128]
  *     Scales of a batch are packed one after another. scale_layout MN_MAJOR: x_scale [k/128][m], w_scale [k/128][n/128].
- *   groups, m_sizes  in [groups] i64, memory as x's: the rows of x are those of group 0, then of group 1 ..; group g has m_sizes[g]
- *          rows (sizes are cut at 0 and where m ends), and w, w_scale and bias are [groups, ..], in place of a batch, which is 1 then.
- *          x_scale is that of one [m, k] (TENSOR: [groups]). Rows of y that no group has are not written. BLOCK: not with groups.
- *          (On GPUs not yet.)
+ *   groups = G > 0: G problems of unequal size in one call. (On GPUs not yet.)
+ *     m_sizes  in [G] i64, memory as x's: the rows of each problem; sizes are cut at 0 and where m ends.
+ *     batch = G > 1: the first m_sizes[g] rows of batch g are the problem; what lies where is as without groups.
+ *     batch = 0 or 1: stacked. x [m, k] and y [m, n] hold the rows of group 0, then those of group 1, and so on; w, w_scale and bias
+ *                are [G, ..], as of a batch; x_scale TENSOR [G], ROW [m], GROUP K_MAJOR [m][k/128], MN_MAJOR of each group
+ *                [k/128][m_sizes[g]], one after another. BLOCK: not stacked.
+ *     Rows of y that belong to no problem are not written; with OCT_GEMM_ZERO_REST they become 0. Of x they are not read.
  *   k = 0: y = bias or 0.
  *   BOUND, for T = sum_k |s x w| + |bias| and S = max |s|:  2 (k + 8) u (T + 2^-126 (1 + S + S max_k |x[i,k]|)), and rounding
  *          to y's type on top; the second part is what f32 loses near 0.
@@ -303,7 +307,7 @@ OCT_API int64_t oct_dequant_scratch(const oct_dequant_args *a);
  *   Deterministic: the same bits on every run, whatever the threads. With BATCH_INVARIANT a row's bits depend neither on m nor
  *          on the other rows: one kernel then serves every m, the slower one for many rows.
  *   scratch: see oct_gemm_scratch.
- *   source: FBGEMM GenAI f8f8bf16, _tensorwise, _rowwise, _rowwise_batched, _blockwise, _groupwise, bf16fp8bf16 */
+ *   source: FBGEMM GenAI f8f8bf16, _tensorwise, _rowwise, _rowwise_batched, _blockwise, _groupwise, bf16fp8bf16, the grouped family */
 #define OCT_BROADCAST (-1)
 typedef struct oct_gemm_args {
     int64_t size;

@@ -151,7 +151,7 @@ static const api_field gemm_fields[] = {
     F(gemm, DTYPE, y_dtype, BIT(OCT_F32) | BIT(OCT_BF16), 0),
     F(gemm, CHOICE, scaling, 5, 0),
     F(gemm, CHOICE, scale_layout, 2, 0),
-    F(gemm, FLAGS, flags, 7, 0),
+    F(gemm, FLAGS, flags, 15, 0),
     F(gemm, I32_NOT_YET, w_layout, 0, 0),
     F(gemm, EXTENT, m, 0, 1),
     F(gemm, EXTENT, n, 0, 1),
@@ -191,6 +191,9 @@ static void gemm_more(void)
     BAD(gemm, OCT_E_VALUE, "m_sizes", "groups is 0", a.m_sizes = sizes);
     BAD(gemm, OCT_E_VALUE, "batch is 2", "groups", a.groups = 3, a.m_sizes = sizes);
     BAD(gemm, OCT_E_SHAPE, "groups", "-1", a.groups = -1, a.m_sizes = sizes, a.batch = 0);
+    BAD_DATA(gemm, OCT_E_NULL, "m_sizes", "NULL", a.groups = 2);
+    GOOD(gemm, a.groups = 2, a.m_sizes = sizes, a.flags = OCT_GEMM_ZERO_REST);
+    GOOD(gemm, a.groups = 2, a.m_sizes = sizes, a.scaling = OCT_SCALE_BLOCK);
     BAD(gemm, OCT_E_VALUE, "BLOCK", "groups", a.groups = 2, a.m_sizes = sizes, a.batch = 1, a.scaling = OCT_SCALE_BLOCK);
     GOOD(gemm, a.groups = 2, a.m_sizes = sizes, a.batch = 1);
 }

@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum { AS_PICKED, EXACT_SUMS, ONE_LARGE }; /* the values of a run */
-enum { TYPES, SCALING, LAYOUT, M, N, K, TASKS, BATCH, GROUPS, SHARE, Y, BIAS, FLAGS, PAD, XKIND, WKIND, SKIND };
+enum { TYPES, SCALING, LAYOUT, M, N, K, TASKS, BATCH, GROUPS, SHARE, Y, BIAS, FLAGS, PAD, XKIND, WKIND, SKIND, FORM };
 static const ck_axis axes[] = {
     [TYPES] = CK_NAMES("types", "bf16 bf16", "f8 f8", "bf16 f8"),
     [SCALING] = CK_NAMES("scaling", "none", "tensor", "row", "group", "block"),
@@ -30,6 +30,7 @@ static const ck_axis axes[] = {
     [XKIND] = CK_KINDS("x"),
     [WKIND] = CK_KINDS("w"),
     [SKIND] = CK_NAMES("scale", "uniform", "near max", "subnormal", "codes", "nan inf"),
+    [FORM] = CK_NAMES("other groups", "stacked", "of a batch", "stacked, rest zero", "of a batch, rest zero"),
 };
 
 /* Where an operand's scales lie: [n0][n1] a batch, and the index of (row, K block) in it. */
@@ -284,7 +285,7 @@ static void run_with(ck_case *c, int values)
     if (types == 2 && scaling == OCT_SCALE_GROUP) scaling = OCT_SCALE_BLOCK;
     if (groups && scaling == OCT_SCALE_BLOCK) scaling = OCT_SCALE_ROW;
     if (flags & 1 && w_kind == CK_SPECIAL) w_kind = CK_UNIFORM;
-    oct_gemm_args a = { .size = sizeof a, .scaling = scaling, .scale_layout = (int32_t)ck_pick(c, LAYOUT),
+    oct_gemm_args a = { .size = sizeof a, .scaling = scaling, .scale_layout = groups ? OCT_K_MAJOR : (int32_t)ck_pick(c, LAYOUT),
                         .flags = (flags & 1 ? OCT_GEMM_W_FINITE : 0) | (flags & 2 ? OCT_GEMM_BATCH_INVARIANT : 0) |
                                  (flags & 4 ? OCT_GEMM_FAST_ACCUM : 0), .m = m, .n = n,
                         .k = k, .batch = groups ? batch > 0 : batch, .groups = groups, .x_dtype = x_dtypes[types], .w_dtype = w_dtypes[types], .ldx = ldx, .ldw = ldw,
@@ -353,11 +354,129 @@ static void run_with(ck_case *c, int values)
     if (sx.scaling != OCT_SCALE_BLOCK) rows_alone(c, &full, &sx, (int64_t)(ck_rnd(c) % (uint64_t)m), 1);
 }
 
+/* ---- Groups: every problem against the formula as a call of its own ---- */
+
+/* Sizes of the problems: some empty, one below 0, one beyond the rows that there are. Returns the rows they have, sum or largest. */
+static void make_sizes(ck_case *c, int64_t *size, int64_t count, int64_t m, int stacked)
+{
+    int64_t left = m;
+    for (int64_t g = 0; g < count; g++) {
+        const uint64_t r = ck_rnd(c) >> 8;
+        size[g] = r % 5 == 0 ? 0 : r % 11 == 0 ? -3 : (int64_t)(r % (uint64_t)((stacked && g + 1 < count ? 2 * left / (count - g) : left) + 2));
+        if (stacked && size[g] > 0) left = size[g] < left ? left - size[g] : 0;
+    }
+}
+
+/* Rows [from, m) of y: zeros, or as they were. */
+static void check_rest(ck_case *c, const oct_gemm_args *a, const void *y, int64_t from)
+{
+    const int64_t row = a->n * y_bytes(a), ld = a->ldy * y_bytes(a);
+    for (int64_t i = from; i < a->m; i++)
+        for (int64_t j = 0; j < row; j++)
+            if (((const uint8_t *)y)[i * ld + j] != (a->flags & OCT_GEMM_ZERO_REST ? 0 : 0xa5)) {
+                ck_fail(c, "row %lld of y, of no problem, is neither as it was nor 0 as wanted", (long long)i);
+                return;
+            }
+}
+
+/* The first row of every problem of a batch, alone: the same bits? */
+static void first_rows_alone(ck_case *c, const oct_gemm_args *a)
+{
+    oct_gemm_args one = *a;
+    int64_t *size = ck_input(c, 1, a->batch, a->batch, 8);
+    for (int64_t g = 0; g < a->batch; g++) size[g] = a->m_sizes[g] < 1 ? a->m_sizes[g] : 1;
+    one.m_sizes = size;
+    one.y = ck_output(c, a->batch * a->m, a->n, a->ldy, y_bytes(a));
+    if (!ck_run(c, ck_row(c), &one)) return;
+    for (int64_t g = 0; g < a->batch; g++)
+        for (int64_t j = 0; size[g] == 1 && j < a->n; j++) {
+            const int64_t at = g * a->m * a->ldy + j;
+            const double alone = ck_value(one.y, a->y_dtype, at), whole = ck_value(a->y, a->y_dtype, at);
+            if (alone != alone && whole != whole) continue;
+            if (memcmp((const char *)one.y + at * y_bytes(a), (const char *)a->y + at * y_bytes(a), (size_t)y_bytes(a))) {
+                ck_fail(c, "the first row of problem %lld has other bits alone", (long long)g);
+                return;
+            }
+        }
+}
+
+static void run_sizes(ck_case *c)
+{
+    static const int32_t x_dtypes[] = { OCT_BF16, OCT_F8E4M3FN, OCT_BF16 }, w_dtypes[] = { OCT_BF16, OCT_F8E4M3FN, OCT_F8E4M3FN };
+    static const int32_t bias_dtypes[] = { 0, OCT_F32, OCT_BF16 };
+    const int types = (int)ck_pick(c, TYPES), flags = (int)ck_pick(c, FLAGS), sizes = (int)ck_pick(c, FORM), stacked = sizes % 2 == 0;
+    const int64_t count = stacked ? 1 + 2 * ck_pick(c, BATCH) : 2 + ck_pick(c, BATCH), pad = ck_pick(c, PAD), k = ck_pick(c, K), most = 1 << 21;
+    const int64_t m = ck_pick(c, M) * (stacked ? 2 : 1), n = m * k * count * ck_pick(c, N) > most && ck_pick(c, N) > 9 ? 9 : ck_pick(c, N);
+    int32_t scaling = types == 0 ? OCT_SCALE_NONE : (int32_t)ck_pick(c, SCALING);
+    if (types == 2 && scaling == OCT_SCALE_GROUP) scaling = stacked ? OCT_SCALE_ROW : OCT_SCALE_BLOCK;
+    if (stacked && scaling == OCT_SCALE_BLOCK) scaling = OCT_SCALE_GROUP;
+    if (types == 2 && scaling == OCT_SCALE_GROUP) scaling = OCT_SCALE_ROW;
+    const int w_kind = flags & 1 && ck_pick(c, WKIND) == CK_SPECIAL ? CK_UNIFORM : (int)ck_pick(c, WKIND), s_kind = (int)ck_pick(c, SKIND);
+    oct_gemm_args a = { .size = sizeof a, .scaling = scaling, .scale_layout = (int32_t)ck_pick(c, LAYOUT),
+                        .flags = (flags & 1 ? OCT_GEMM_W_FINITE : 0) | (flags & 2 ? OCT_GEMM_BATCH_INVARIANT : 0) | (sizes > 1 ? OCT_GEMM_ZERO_REST : 0),
+                        .m = m, .n = n, .k = k, .batch = stacked ? (int64_t)(ck_rnd(c) & 1) : count, .groups = count, .x_dtype = x_dtypes[types],
+                        .w_dtype = w_dtypes[types], .ldx = k + pad, .ldw = k + 2 * pad, .ldy = n + pad,
+                        .y_dtype = ck_pick(c, Y) ? OCT_BF16 : OCT_F32, .bias_dtype = bias_dtypes[ck_pick(c, BIAS)] };
+    const int64_t xb = oct_dtype_bits(a.x_dtype) / 8, wb = oct_dtype_bits(a.w_dtype) / 8, rows = stacked ? m : count * m;
+    int64_t *size = ck_input(c, 1, count, count, 8);
+    make_sizes(c, size, count, m, stacked);
+    a.m_sizes = size;
+    void *x = ck_input(c, rows, k, a.ldx, xb), *w = ck_input(c, count * n, k, a.ldw, wb);
+    ck_fill(c, x, a.x_dtype, rows, k, a.ldx, (int)ck_pick(c, XKIND));
+    ck_fill(c, w, a.w_dtype, count * n, k, a.ldw, w_kind);
+    a.x = x;
+    a.w = w;
+    if (a.bias_dtype) {
+        void *bias = ck_input(c, count, n, n, oct_dtype_bits(a.bias_dtype) / 8);
+        ck_fill(c, bias, a.bias_dtype, count, n, n, s_kind);
+        a.bias = bias;
+    }
+    /* Every problem with scales of its own; then side by side as the op wants them. */
+    oct_gemm_args *p = calloc((size_t)count, sizeof *p);
+    scales *sx = calloc((size_t)count, sizeof *sx), sw = scale_make(c, scaling == OCT_SCALE_GROUP ? OCT_SCALE_BLOCK : scaling, a.scale_layout, count, n, k, AS_PICKED, s_kind);
+    int64_t row = 0, all = 0, at = 0;
+    for (int64_t g = 0; g < count; g++) {
+        const int64_t own = size[g] < 0 ? 0 : size[g] < m - row ? size[g] : m - row;
+        sx[g] = scale_make(c, types == 1 ? scaling : OCT_SCALE_NONE, a.scale_layout, 1, stacked ? own : m, k, AS_PICKED, s_kind);
+        all += sx[g].n0 * sx[g].n1;
+        p[g] = a;
+        p[g].m = own;
+        p[g].batch = 1;
+        p[g].groups = 0;
+        p[g].x = (char *)x + (stacked ? row : g * m) * a.ldx * xb;
+        p[g].w = (char *)w + g * n * a.ldw * wb;
+        if (a.bias) p[g].bias = (const char *)a.bias + g * n * (oct_dtype_bits(a.bias_dtype) / 8);
+        if (stacked) row += own;
+    }
+    float *s = ck_input(c, 1, all, all, 4);
+    for (int64_t g = 0; g < count; at += sx[g].n0 * sx[g].n1, g++)
+        if (sx[g].p) memcpy(s + at, sx[g].p, (size_t)(sx[g].n0 * sx[g].n1) * 4);
+    a.x_scale = types == 1 && scaling ? s : 0;
+    a.w_scale = sw.p;
+    a.y = ck_output(c, rows, n, a.ldy, y_bytes(&a));
+    if (ck_fits(c, &a) && ck_run(c, ck_row(c), &a)) {
+        for (int64_t g = 0, from = 0; g < count; from += p[g].m, g++) {
+            p[g].y = (char *)a.y + (stacked ? from : g * m) * a.ldy * y_bytes(&a);
+            scales own = sw;
+            if (sw.p) own.p = sw.p + g * sw.n0 * sw.n1;
+            compare(c, &p[g], AS_PICKED, &sx[g], &own);
+            if (!stacked) check_rest(c, &a, p[g].y, p[g].m);
+        }
+        if (stacked) check_rest(c, &a, a.y, row);
+        ck_padding(c, "y", a.y, rows, n, a.ldy, y_bytes(&a));
+        ck_compared(c, 1);
+        if (flags & 2 && !stacked && m && !ck_failed(c)) first_rows_alone(c, &a);
+    }
+    free(p);
+    free(sx);
+}
+
 static void run(ck_case *c)
 {
     run_with(c, AS_PICKED);
     if (!ck_failed(c)) run_with(c, EXACT_SUMS);
     if (!ck_failed(c) && ck_pick(c, TYPES) == 1 && oct_row_device(ck_row(c)) == OCT_CUDA) run_with(c, ONE_LARGE);
+    if (!ck_failed(c)) run_sizes(c);
 }
 
 /* ---- Timing ---- */
@@ -424,6 +543,23 @@ static void bench_gpu(ck_bench *b)
     time_on_gpu(b, "weight only", 2, OCT_SCALE_ROW, 0, 16, 8192, 8192);
 }
 
+/* Stacked rows of f8, as many of each problem. */
+static void time_groups(ck_bench *b, const pools *p, const char *name, int64_t groups, int64_t each, int64_t n, int64_t k)
+{
+    static oct_gemm_args a[SETS];
+    void *args[SETS];
+    int64_t *size = ck_bench_mem(b, groups * 8);
+    const int64_t m = groups * each, w_bytes = groups * n * k, sets = POOL / w_bytes < SETS ? POOL / w_bytes : SETS;
+    for (int64_t g = 0; g < groups; g++) size[g] = each;
+    for (int64_t i = 0; i < sets; i++) {
+        a[i] = (oct_gemm_args){ .size = sizeof *a, .scaling = OCT_SCALE_ROW, .m = m, .n = n, .k = k, .x = p->x[1], .x_dtype = OCT_F8E4M3FN,
+                                .w = p->w[1] + POOL / sets / 64 * 64 * i, .w_dtype = OCT_F8E4M3FN, .x_scale = p->scale, .w_scale = p->scale,
+                                .y = p->y, .y_dtype = OCT_BF16, .m_sizes = size, .groups = groups };
+        args[i] = &a[i];
+    }
+    ck_time(b, name, (double)(w_bytes + m * k + m * n * 2), 2.0 * (double)m * (double)n * (double)k, (int)sets, args);
+}
+
 static void bench(ck_bench *b)
 {
     if (ck_bench_gpu(b)) {
@@ -451,6 +587,8 @@ static void bench(ck_bench *b)
     time_shape(b, &p, "f8 1x49152x576", 1, OCT_SCALE_ROW, 1, 49152, 576);
     time_shape(b, &p, "f8 1x1536x576", 1, OCT_SCALE_ROW, 1, 1536, 576);
     time_shape(b, &p, "f8 128x576x1536", 1, OCT_SCALE_ROW, 128, 576, 1536);
+    time_groups(b, &p, "f8 16 groups of 2, 1024x2048", 16, 2, 1024, 2048);
+    time_groups(b, &p, "f8 16 groups of 32, 1024x2048", 16, 32, 1024, 2048);
 }
 
 const ck_op ck_gemm = { &oct_op_gemm, axes, sizeof axes / sizeof *axes, run, bench,

@@ -26,6 +26,25 @@ static int64_t scales(int32_t scaling, int64_t batch, int64_t rows, int64_t k)
     }
 }
 
+/* Scales of x, and elements of x and y, of a case with sizes; the form is "stacked:2,0,3" or "batch:2,0,3". Fills in a's part. */
+static int64_t sizes_of(const char *form, oct_gemm_args *a, int64_t *size, int64_t *rows)
+{
+    const int stacked = !strncmp(form, "stacked", 7);
+    int64_t xs = 0, left = a->m;
+    const char *p = strchr(form, ':');
+    for (a->groups = 0; p && a->groups < 8; p = strchr(p + 1, ',')) {
+        size[a->groups++] = strtoll(p + 1, 0, 10);
+        xs += scales(a->scaling, 1, stacked ? size[a->groups - 1] : a->m, a->k);
+        left -= size[a->groups - 1];
+    }
+    if (stacked && a->scaling == OCT_SCALE_ROW) xs += left;
+    a->batch = stacked ? 0 : a->groups;
+    a->m_sizes = size;
+    a->flags = OCT_GEMM_ZERO_REST;
+    *rows = stacked ? a->m : a->groups * a->m;
+    return a->x_dtype == OCT_BF16 ? 0 : xs;
+}
+
 /* 1 when the row chosen under the mask keeps to the bound, for both types of y. */
 static int within(oct_gemm_args a, const vectors *v, int64_t n, uint32_t mask, const char *what)
 {
@@ -55,9 +74,9 @@ static int within(oct_gemm_args a, const vectors *v, int64_t n, uint32_t mask, c
 static void run_case(const char *line, vectors *v, int count[2])
 {
     static const char *const scalings[] = { "none", "tensor", "row", "group", "block" };
-    char x_dtype[16], w_dtype[16], scaling[16], layout[16], bias_dtype[16], what[300];
+    char x_dtype[16], w_dtype[16], scaling[16], layout[16], bias_dtype[16], sizes[64], what[300];
     long long batch, m, n, k;
-    if (sscanf(line, "%15s %15s %15s %15s %lld %lld %lld %lld %15s", x_dtype, w_dtype, scaling, layout, &batch, &m, &n, &k, bias_dtype) != 9) {
+    if (sscanf(line, "%15s %15s %15s %15s %lld %lld %lld %lld %15s %63s", x_dtype, w_dtype, scaling, layout, &batch, &m, &n, &k, bias_dtype, sizes) != 10) {
         printf("  FAIL not understood: %s\n", line);
         count[1]++;
         return;
@@ -65,8 +84,9 @@ static void run_case(const char *line, vectors *v, int count[2])
     oct_gemm_args a = { .size = sizeof a, .m = m, .n = n, .k = k, .batch = batch, .x_dtype = dtype_of(x_dtype),
                         .w_dtype = dtype_of(w_dtype), .scale_layout = !strcmp(layout, "mn"), .bias_dtype = dtype_of(bias_dtype) };
     while (a.scaling < 4 && strcmp(scaling, scalings[a.scaling])) a.scaling++;
-    const int64_t xs = a.x_dtype == OCT_BF16 ? 0 : scales(a.scaling, batch, m, k);
-    const int64_t x_bytes = batch * m * k * (a.x_dtype == OCT_BF16 ? 2 : 1), w_bytes = batch * n * k * (a.w_dtype == OCT_BF16 ? 2 : 1);
+    int64_t size[8], rows = batch * m, xs = a.x_dtype == OCT_BF16 ? 0 : scales(a.scaling, batch, m, k);
+    if (strcmp(sizes, "none")) xs = sizes_of(sizes, &a, size, &rows);
+    const int64_t x_bytes = rows * k * (a.x_dtype == OCT_BF16 ? 2 : 1), w_bytes = batch * n * k * (a.w_dtype == OCT_BF16 ? 2 : 1);
     const int64_t ws = scales(a.scaling == OCT_SCALE_GROUP ? OCT_SCALE_BLOCK : a.scaling, batch, n, k);
     if (xs) a.x_scale = v->x_scale;
     if (ws) a.w_scale = v->w_scale;
@@ -81,7 +101,7 @@ static void run_case(const char *line, vectors *v, int count[2])
     }
     for (int best = 0; best < 2; best++) {
         snprintf(what, sizeof what, "%s row, %s", best ? "best" : "reference", line);
-        count[!within(a, v, batch * m * n, best ? ~0u : 0, what)]++;
+        count[!within(a, v, rows * n, best ? ~0u : 0, what)]++;
     }
     free(bias16);
     free(x);
@@ -90,8 +110,8 @@ static void run_case(const char *line, vectors *v, int count[2])
     v->w += w_bytes;
     v->x_scale += xs;
     v->w_scale += ws;
-    v->y += batch * m * n;
-    v->bound += batch * m * n;
+    v->y += rows * n;
+    v->bound += rows * n;
 }
 
 int main(int argc, char **argv)

@@ -23,8 +23,8 @@ static oct_status check_modes(const oct_gemm_args *a)
     if (a->x_scale && (!a->scaling || !x_f8))
         return oct_fail(OCT_E_VALUE, "gemm: x_scale is given but %s", x_f8 ? "scaling is NONE" : "x is bf16: it must be NULL");
     if (a->w_scale && !a->scaling) return oct_fail(OCT_E_VALUE, "gemm: w_scale is given but scaling is NONE");
-    if (a->flags & ~(OCT_GEMM_W_FINITE | OCT_GEMM_BATCH_INVARIANT | OCT_GEMM_FAST_ACCUM))
-        return oct_fail(OCT_E_VALUE, "gemm: flags is 0x%x; known: W_FINITE (1), BATCH_INVARIANT (2), FAST_ACCUM (4)",
+    if (a->flags & ~(OCT_GEMM_W_FINITE | OCT_GEMM_BATCH_INVARIANT | OCT_GEMM_FAST_ACCUM | OCT_GEMM_ZERO_REST))
+        return oct_fail(OCT_E_VALUE, "gemm: flags is 0x%x; known: W_FINITE (1), BATCH_INVARIANT (2), FAST_ACCUM (4), ZERO_REST (8)",
                         (unsigned)a->flags);
     if (a->w_layout) return oct_fail(OCT_E_UNSUPPORTED, "gemm: w_layout %d is not supported yet; 0 (as stored) is", a->w_layout);
     return OCT_OK;
@@ -36,14 +36,15 @@ static oct_status check_block(const char *name, int64_t *block)
     return *block == 128 ? OCT_OK : oct_fail(OCT_E_VALUE, "gemm: %s is %lld; supported: 128 (or 0)", name, (long long)*block);
 }
 
-/* Group g of the rows of x is batch g of w; x, y and the scales of rows are there once. */
+/* Group g is batch g of w. Stacked: x, y and the scales of rows are there once. */
 static oct_status check_groups(oct_gemm_args *a, int dry)
 {
     OCT_TRY(oct_check_extent("gemm", "groups", a->groups, 0));
     if (!a->groups) return a->m_sizes ? oct_fail(OCT_E_VALUE, "gemm: m_sizes is given but groups is 0") : OCT_OK;
-    if (a->batch > 1) return oct_fail(OCT_E_VALUE, "gemm: batch is %lld with groups; it must be 1 (or 0)", (long long)a->batch);
-    if (a->scaling == OCT_SCALE_BLOCK)
-        return oct_fail(OCT_E_VALUE, "gemm: scaling is BLOCK with groups, whose rows need not fill blocks; supported: NONE (0), TENSOR (1), ROW (2), GROUP (3)");
+    if (a->batch > 1 && a->batch != a->groups)
+        return oct_fail(OCT_E_VALUE, "gemm: batch is %lld with groups %lld; as many, or 1 (or 0): stacked", (long long)a->batch, (long long)a->groups);
+    if (a->scaling == OCT_SCALE_BLOCK && a->batch <= 1)
+        return oct_fail(OCT_E_VALUE, "gemm: scaling is BLOCK with stacked groups, whose rows need not fill blocks; supported: NONE (0), TENSOR (1), ROW (2), GROUP (3)");
     return dry || !a->m ? OCT_OK : oct_check_pointer("gemm", "m_sizes", a->m_sizes, 8);
 }
 
@@ -74,7 +75,7 @@ static oct_status prepare(oct_gemm_args *a, int dry)
         { "gemm", "y", a->y, a->y_dtype, 0, a->m, a->n, &a->ldy, outer, &a->stride_y },
     };
     for (int i = 0; i < 6; i++) OCT_TRY(oct_check_operand(&operands[i], dry));
-    if (a->groups) a->stride_x = a->stride_y = 0; /* kernels walk batches */
+    if (a->groups && outer == 1) a->stride_x = a->stride_y = 0; /* kernels walk batches */
     a->batch = problems;
     return OCT_OK;
 }

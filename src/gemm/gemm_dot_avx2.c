@@ -22,7 +22,7 @@ enum {
 int oct_gemm_dot_avx2_fits(const oct_gemm_args *a, oct_fit *fit)
 {
     if (!a->k) { fit->why = "k is 0"; return 0; }
-    if (a->m > MOST * oct_max(1, a->groups) && a->k && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
+    if (a->m > MOST * (gemm_stacked(a) ? a->groups : 1) && a->k && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
     const int64_t row = oct_mul(oct_cdiv(a->k, STEP), STEP * 4);
     if (oct_mul(row, PASS + 1) < 0) { fit->why = "k is too large"; return 0; }
     fit->scratch = row * oct_min(a->m, PASS) + PASS * 4;
@@ -370,10 +370,13 @@ oct_status oct_gemm_dot_avx2(const oct_gemm_args *a)
     q.x = q.up + PASS;
     for (q.b = 0; q.b < a->batch; q.b++) {
         const gemm_rows r = gemm_rows_of(a, q.b);
+        const oct_gemm_args one = gemm_of_rows(a, r);
+        q.a = &one;
         for (q.i0 = r.first; q.i0 < r.end; q.i0 += PASS) {
             q.m = oct_min(PASS, r.end - q.i0);
             run_pass(&q);
         }
     }
+    gemm_zero_rest(a);
     return OCT_OK;
 }

@@ -23,7 +23,7 @@ int oct_gemm_dot_avx512_fits(const oct_gemm_args *a, oct_fit *fit)
 {
     if (a->x_dtype != OCT_F8E4M3FN || a->w_dtype != OCT_F8E4M3FN) { fit->why = "x and w are not both f8e4m3fn"; return 0; }
     if (!a->k) { fit->why = "k is 0"; return 0; }
-    if (a->m > PASS * oct_max(1, a->groups) && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
+    if (a->m > PASS * (gemm_stacked(a) ? a->groups : 1) && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
     const int64_t row = oct_mul(oct_cdiv(a->k, CODES), CODES * 2);
     if (oct_mul(row, PASS) < 0) { fit->why = "k is too large"; return 0; }
     fit->scratch = row * oct_min(a->m, PASS);
@@ -173,6 +173,8 @@ oct_status oct_gemm_dot_avx512(const oct_gemm_args *a)
     if (!a->m || !a->n) return OCT_OK;
     for (q.b = 0; q.b < a->batch; q.b++) {
         const gemm_rows r = gemm_rows_of(a, q.b);
+        const oct_gemm_args one = gemm_of_rows(a, r);
+        q.a = &one;
         for (q.i0 = r.first; q.i0 < r.end; q.i0 += PASS) {
             q.m = (int)oct_min(PASS, r.end - q.i0);
             q.tile_rows = q.m == 1 ? 2 : ROWS;
@@ -187,5 +189,6 @@ oct_status oct_gemm_dot_avx512(const oct_gemm_args *a)
             oct_parallel(&a->on, oct_cdiv(q.seg, q.per_task), task, &q);
         }
     }
+    gemm_zero_rest(a);
     return OCT_OK;
 }

@@ -184,6 +184,8 @@ oct_status oct_gemm_pack_avx2(const oct_gemm_args *a)
     plan(&q);
     for (q.b = 0; q.b < a->batch; q.b++) {
         const gemm_rows r = gemm_rows_of(a, q.b);
+        const oct_gemm_args one = gemm_of_rows(a, r);
+        q.a = &one;
         for (q.i0 = r.first; q.i0 < r.end; q.i0 += rows) {
             q.m = oct_min(rows, r.end - q.i0);
             q.panels = oct_cdiv(q.m, MR);
@@ -192,5 +194,6 @@ oct_status oct_gemm_pack_avx2(const oct_gemm_args *a)
             oct_parallel(&a->on, oct_cdiv(q.strips, q.per_task), task, &q);
         }
     }
+    gemm_zero_rest(a);
     return OCT_OK;
 }

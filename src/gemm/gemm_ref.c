@@ -49,13 +49,15 @@ oct_status oct_gemm_ref(const oct_gemm_args *a)
 {
     for (int64_t b = 0; b < a->batch; b++) {
         const gemm_rows rows = gemm_rows_of(a, b);
+        const oct_gemm_args one = gemm_of_rows(a, rows);
         for (int64_t i = rows.first; i < rows.end; i++)
             for (int64_t j = 0; j < a->n; j++) {
-                const float y = (float)element(a, b, i, j);
+                const float y = (float)element(&one, b, i, j);
                 const int64_t at = b * a->stride_y + i * a->ldy + j;
                 if (a->y_dtype == OCT_BF16) ((uint16_t *)a->y)[at] = oct_bf16_from_f32(y);
                 else ((float *)a->y)[at] = y;
             }
     }
+    gemm_zero_rest(a);
     return OCT_OK;
 }

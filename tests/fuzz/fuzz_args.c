@@ -171,7 +171,7 @@ static void dequant_give(void *p)
 static void gemm_fill(void *p)
 {
     oct_gemm_args *a = p;
-    a->scaling = constant(5); a->scale_layout = constant(2); a->flags = constant(8);
+    a->scaling = constant(5); a->scale_layout = constant(2); a->flags = constant(16);
     a->w_layout = byte() < 250 ? 0 : constant(3);
     a->m = extent(); a->n = extent(); a->k = extent(); a->batch = byte() < 200 ? (int64_t)(byte() % 3) : extent();
     a->block_m = byte() < 200 ? 0 : extent(); a->block_n = byte() < 200 ? 0 : extent(); a->block_k = byte() < 200 ? 0 : extent();
@@ -180,7 +180,7 @@ static void gemm_fill(void *p)
     a->ldx = stride(a->k); a->ldw = stride(a->k); a->ldy = stride(a->n);
     a->stride_x = byte() < 200 ? 0 : odd_value(); a->stride_w = byte() < 200 ? 0 : byte() < 128 ? OCT_BROADCAST : odd_value();
     a->stride_y = byte() < 200 ? 0 : odd_value(); a->stride_bias = byte() < 200 ? 0 : odd_value();
-    a->groups = byte() < 170 ? 0 : extent();
+    a->groups = byte() < 170 ? 0 : byte() < 100 ? a->batch : extent();
 }
 static wide matrix(int64_t batch, int64_t batch_stride, int64_t rows, int64_t ld, int64_t cols)
 {

@@ -251,7 +251,7 @@ def topic_quant():
 
 
 def topic_gemm():
-    topic = Topic("gemm", "x_dtype w_dtype scaling scale_layout batch m n k bias_dtype")
+    topic = Topic("gemm", "x_dtype w_dtype scaling scale_layout batch m n k bias_dtype sizes")
     rng = np.random.Generator(np.random.PCG64(3))
     f8, bf16 = "f8e4m3fn", "bf16"
     cases = [(bf16, bf16, "none", "k", 1, 3, 5, 67, "none"), (bf16, bf16, "none", "k", 2, 2, 9, 33, "bf16")]
@@ -260,6 +260,11 @@ def topic_gemm():
     cases += [(f8, f8, "group", layout, 1, 6, 129, 260, "f32") for layout in ("k", "mn")]
     cases += [(bf16, f8, s, "k", 1, 4, 6, 130, "none") for s in ("none", "tensor", "row", "block")]
     cases += [(f8, f8, "row", "k", 1, 2, 3, 0, "f32"), (f8, f8, "row", "k", 1, 1, 1, 1, "none")]
+    grouped = [(bf16, bf16, "none", "k", 9, 5, 40, "none", "stacked", [3, 0, 4]), (f8, f8, "row", "k", 40, 7, 150, "f32", "stacked", [1, 20, 0, 17])]
+    grouped += [(f8, f8, "tensor", "k", 6, 3, 33, "none", "stacked", [2, 4]), (f8, f8, "block", "k", 150, 5, 140, "none", "batch", [130, 20])]
+    grouped += [(f8, f8, "group", layout, 12, 6, 260, "bf16", "stacked", [5, 6]) for layout in ("k", "mn")]
+    grouped += [(bf16, f8, "row", "k", 5, 6, 130, "none", "stacked", [0, 5]), (bf16, bf16, "none", "k", 4, 5, 40, "none", "batch", [4, 0, 2])]
+    grouped += [(f8, f8, "row", "k", 20, 7, 150, "f32", "batch", [1, 20, 0]), (f8, f8, "group", "mn", 6, 3, 130, "none", "batch", [2, 6])]
 
     def operand(dtype, *shape):
         if dtype == f8:
@@ -292,7 +297,38 @@ def topic_gemm():
             y, total = y + bias[:, None], total + np.abs(bias)[:, None]
         topic.case(
             x_dtype, w_dtype, scaling, layout, batch, m, n, k, bias_dtype,
-            x=x.view(np.uint8), w=w.view(np.uint8), x_scale=xs, w_scale=ws, bias=bias, y=y, bound=2 * (k + 8) * U * total + TINY,
+            "none", x=x.view(np.uint8), w=w.view(np.uint8), x_scale=xs, w_scale=ws, bias=bias, y=y, bound=2 * (k + 8) * U * total + TINY,
+        )
+    for x_dtype, w_dtype, scaling, layout, m, n, k, bias_dtype, form, sizes in grouped:
+        count, parts = len(sizes), []
+        w, wv = operand(w_dtype, count, n, k)
+        ws, we = scales(scaling, layout, count, n, k, -(-n // 128))
+        bias = {"none": np.zeros((count, 0), F32), "f32": normal(rng, count, n), "bf16": bf16_value(bf16_bits(normal(rng, count, n)))}[bias_dtype]
+        for g, size in enumerate(sizes):  # a problem of its own; of a batch, its other rows are there and do not count
+            rows = size if form == "stacked" else m
+            x, xv = operand(x_dtype, 1, rows, k)
+            if rows:
+                xs, xe = scales(scaling if x_dtype == f8 else "none", layout, 1, rows, k, rows if scaling == "group" else -(-rows // 128))
+            else:  # of an empty problem only the scale of a tensor is there
+                xs, xe = np.ones(int(scaling == "tensor" and x_dtype == f8), F32), np.ones((1, 0, k))
+            a, b = (xv.astype(F64) * xe)[0], (wv[g].astype(F64) * we[g]).T
+            y, total = a @ b, np.abs(a) @ np.abs(b)
+            if bias.size:
+                y, total = y + bias[g], total + np.abs(bias[g])
+            bound = 2 * (k + 8) * U * total + TINY
+            y[size:], bound[size:] = 0, 0
+            parts.append((x, xs, y, bound))
+        rest = m - sum(sizes) if form == "stacked" else 0
+        x, xs, y, bound = ([p[i] for p in parts] for i in range(4))
+        x.append(np.full((1, rest, k), np.iinfo(x[0].dtype).max, x[0].dtype))
+        y.append(np.zeros((rest, n)))
+        bound.append(np.zeros((rest, n)))
+        if scaling == "row" and x_dtype == f8:  # the other scalings have none for rows of no problem
+            xs.append(np.ones(rest, F32))
+        topic.case(
+            x_dtype, w_dtype, scaling, layout, count, m, n, k, bias_dtype, form + ":" + ",".join(map(str, sizes)),
+            x=np.concatenate([p.ravel() for p in x]).view(np.uint8), w=w.view(np.uint8), x_scale=np.concatenate([p.ravel() for p in xs]),
+            w_scale=ws, bias=bias, y=np.concatenate([p.ravel() for p in y]), bound=np.concatenate([p.ravel() for p in bound]),
         )
     return topic
 
