@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_SKIP = 256, RECIPE = 256, SKIP, UB, SHARD };
+enum { MAX_SKIP = 256, RECIPE = 256, FORMAT, SKIP, UB, SHARD };
 
 typedef struct {
     const char *in, *out, *skip[MAX_SKIP];
@@ -16,6 +16,8 @@ typedef struct {
 static const struct argp_option option_list[] = {
     { "recipe", RECIPE, "NAME", 0, "llama3 (default): the linears of the feed-forward part, but not those of the first and the last layer. "
                                    "all: every linear of every layer. The head, embeddings and norms stay BF16", 0 },
+    { "format", FORMAT, "NAME", 0, "fbgemm (default): what transformers' fbgemm_fp8 reads. compressed-tensors: what that package and vLLM read; "
+                                   "tensors are the same", 0 },
     { "skip", SKIP, "PATTERN", 0, "Leave linears whose name matches as they are, e.g. 'model.layers.1.*' or '*.down_proj'; may be repeated", 0 },
     { "activation-ub", UB, "X", 0, "Bound of activation maxima, written to config.json (default 1200, as in the Llama 3 recipe)", 0 },
     { "shard-bytes", SHARD, "N", 0, "Begin a new weight file before this size (default 5000000000)", 0 },
@@ -29,6 +31,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case RECIPE:
         o->q.all = !strcmp(arg, "all");
         if (!o->q.all && strcmp(arg, "llama3")) argp_error(state, "--recipe %s: llama3 or all", arg);
+        return 0;
+    case FORMAT:
+        o->q.compressed_tensors = !strcmp(arg, "compressed-tensors");
+        if (!o->q.compressed_tensors && strcmp(arg, "fbgemm")) argp_error(state, "--format %s: fbgemm or compressed-tensors", arg);
         return 0;
     case SKIP:
         if (o->q.skip_count == MAX_SKIP) argp_error(state, "more than %d --skip", MAX_SKIP);
@@ -51,7 +57,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp parser = { option_list, parse, "IN OUT",
     "Quantize the Hugging Face Llama folder IN (safetensors, BF16, F16 or F32) to FP8 and write the folder OUT: FP8 weights with a "
-    "scale a row, in the fbgemm_fp8 layout that transformers and vLLM read.\v"
+    "scale a row, in a layout that transformers and vLLM read.\v"
     "OUT appears when it is complete; an interrupted run leaves nothing behind. Memory does not grow with the checkpoint.\n\n"
     "Example:\n  octavo quantize SmolLM2-135M-Instruct SmolLM2-135M-Instruct-FP8 --recipe llama3\n\n"
     "Exit codes: 0 done, 1 failed (disk, memory, interrupted), 2 wrong command line, 3 the input is missing, damaged or not supported.\n", 0, 0, 0 };

@@ -1,6 +1,7 @@
 /* config.c - see config.h. Whatever a model could want that the decoder does not do is refused here, by name. */
 #include "config.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,18 +124,41 @@ static int read_rope(const reader *r, lm_config *c)
     return 0;
 }
 
+/* Whether compressed-tensors means what octavo does: weights with a scale a row, activations quantized token by token. */
+static int is_rowwise(const cJSON *q)
+{
+    const cJSON *groups = lm_json_get(q, "config_groups"), *group = cJSON_IsObject(groups) ? groups->child : NULL;
+    const char *format = lm_json_text(q, "format");
+    static const char *const parts[] = { "weights", "input_activations" }, *const strategies[] = { "channel", "token" };
+    if (group == NULL || group->next != NULL || format == NULL || strcmp(format, "float-quantized") != 0) return 0;
+    for (int i = 0; i < 2; i++) {
+        const cJSON *part = lm_json_get(group, parts[i]);
+        const char *type = lm_json_text(part, "type"), *strategy = lm_json_text(part, "strategy");
+        if (type == NULL || strcmp(type, "float") != 0 || strategy == NULL || strcmp(strategy, strategies[i]) != 0 ||
+            lm_json_whole(lm_json_get(part, "num_bits")) != 8 || lm_json_true(part, "dynamic", 0) != i)
+            return 0;
+    }
+    return 1;
+}
+
 static int read_quantization(const reader *r, lm_config *c)
 {
     static const double ub = 1200;
     const cJSON *q = lm_json_get(r->top, "quantization_config");
     if (q == NULL) return 0;
     const char *method = lm_json_text(q, "quant_method");
+    c->f8 = 1; /* of which linears, their tensors say: modules_to_not_convert and ignore are not needed */
+    if (method != NULL && strcmp(method, "compressed-tensors") == 0) {
+        if (!is_rowwise(q))
+            return lm_fail(r->err, r->errn, "%s: of compressed-tensors, float-quantized with 8 bits, strategy channel for weights and dynamic "
+                           "token for activations is supported", r->what);
+        c->activation_scale_ub = FLT_MAX; /* none */
+        return 0;
+    }
     if (method == NULL || strcmp(method, "fbgemm_fp8") != 0)
-        return lm_fail(r->err, r->errn, "%s: quant_method %.100s is not supported; fbgemm_fp8 is, and no quantization",
+        return lm_fail(r->err, r->errn, "%s: quant_method %.100s is not supported; fbgemm_fp8 and compressed-tensors are, and no quantization",
                        r->what, method != NULL ? method : "(none)");
-    c->f8 = 1; /* of which linears, their tensors say: modules_to_not_convert is not needed */
-    if (real(r, q, "activation_scale_ub", 1e-12, 1e30, &ub, &c->activation_scale_ub)) return -1;
-    return 0;
+    return real(r, q, "activation_scale_ub", 1e-12, 1e30, &ub, &c->activation_scale_ub) ? -1 : 0;
 }
 
 /* bos_token_id and eos_token_id (a number or a list) of either file; what is absent stays as it is. */

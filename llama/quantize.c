@@ -282,6 +282,46 @@ static int write_index(job *j, const char *dir)
     return bad ? MACHINE : 0;
 }
 
+/* The linears that stay, as a list of that name. */
+static void add_kept(const job *j, cJSON *to, const char *name)
+{
+    cJSON *kept = cJSON_AddArrayToObject(to, name);
+    for (int64_t i = 0; i < j->kept_count; i++) cJSON_AddItemToArray(kept, cJSON_CreateString(j->kept[i]));
+    cJSON_AddItemToArray(kept, cJSON_CreateString("lm_head"));
+}
+
+/* What transformers' FbgemmFp8Config reads. */
+static cJSON *fbgemm_config(const job *j)
+{
+    cJSON *q = cJSON_CreateObject();
+    cJSON_AddStringToObject(q, "quant_method", "fbgemm_fp8");
+    cJSON_AddNumberToObject(q, "activation_scale_ub", j->o->activation_ub);
+    add_kept(j, q, "modules_to_not_convert");
+    return q;
+}
+
+/* What the package compressed-tensors and vLLM read: a scale a row of the weights, activations quantized token by token. */
+static cJSON *compressed_config(const job *j)
+{
+    static const char *const parts[] = { "weights", "input_activations" }, *const strategies[] = { "channel", "token" };
+    cJSON *q = cJSON_CreateObject();
+    cJSON_AddStringToObject(q, "quant_method", "compressed-tensors");
+    cJSON_AddStringToObject(q, "format", "float-quantized");
+    cJSON_AddStringToObject(q, "quantization_status", "compressed");
+    cJSON *group = cJSON_AddObjectToObject(cJSON_AddObjectToObject(q, "config_groups"), "group_0");
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(group, "targets"), cJSON_CreateString("Linear"));
+    for (int i = 0; i < 2; i++) {
+        cJSON *part = cJSON_AddObjectToObject(group, parts[i]);
+        cJSON_AddNumberToObject(part, "num_bits", 8);
+        cJSON_AddStringToObject(part, "type", "float");
+        cJSON_AddStringToObject(part, "strategy", strategies[i]);
+        cJSON_AddBoolToObject(part, "symmetric", 1);
+        cJSON_AddBoolToObject(part, "dynamic", i == 1);
+    }
+    add_kept(j, q, "ignore");
+    return q;
+}
+
 static int write_config(job *j, const char *dir)
 {
     size_t n;
@@ -289,13 +329,8 @@ static int write_config(job *j, const char *dir)
     cJSON *o = text ? lm_json_parse(text, n, path, j->err, j->errn) : 0;
     int bad = o ? 0 : INPUT;
     if (o) {
-        cJSON *q = cJSON_CreateObject(), *kept = cJSON_AddArrayToObject(q, "modules_to_not_convert");
-        cJSON_AddStringToObject(q, "quant_method", "fbgemm_fp8");
-        cJSON_AddNumberToObject(q, "activation_scale_ub", j->o->activation_ub);
-        for (int64_t i = 0; i < j->kept_count; i++) cJSON_AddItemToArray(kept, cJSON_CreateString(j->kept[i]));
-        cJSON_AddItemToArray(kept, cJSON_CreateString("lm_head"));
         cJSON_DeleteItemFromObjectCaseSensitive(o, "quantization_config");
-        cJSON_AddItemToObject(o, "quantization_config", q);
+        cJSON_AddItemToObject(o, "quantization_config", j->o->compressed_tensors ? compressed_config(j) : fbgemm_config(j));
         const char *const dtype_key = cJSON_HasObjectItem(o, "dtype") ? "dtype" : "torch_dtype";
         cJSON_DeleteItemFromObjectCaseSensitive(o, dtype_key);
         cJSON_AddStringToObject(o, dtype_key, "bfloat16");
@@ -338,7 +373,7 @@ int lm_quantize(const char *in, const char *out, const lm_quantize_options *o, l
     job j = { .in = in, .o = o, .r = r, .err = err, .errn = errn };
     memset(r, 0, sizeof *r);
     if (lm_config_open(&j.config, in, err, errn)) return INPUT;
-    int bad = j.config.f8 ? (lm_fail(err, errn, "%s: the weights are FP8 already (quantization_config fbgemm_fp8)", in), INPUT) : 0;
+    int bad = j.config.f8 ? (lm_fail(err, errn, "%s: the weights are FP8 already (quantization_config)", in), INPUT) : 0;
     if (!bad && !(j.t = lm_tensors_open(in, err, errn))) bad = INPUT;
     if (!bad) bad = check_input(&j);
     if (!bad) bad = plan(&j);

@@ -1,4 +1,4 @@
-/* quantize.h - a Hugging Face Llama folder to FP8, in the fbgemm_fp8 layout. */
+/* quantize.h - a Hugging Face Llama folder to FP8, in the layout of fbgemm_fp8 or of compressed-tensors. */
 #ifndef OCTAVO_LLAMA_QUANTIZE_H
 #define OCTAVO_LLAMA_QUANTIZE_H
 #include <signal.h>
@@ -10,6 +10,7 @@ typedef struct {
                                    last layer; 1: every linear of every layer */
     const char *const *skip;    /* names of linears that stay as they are, as glob patterns */
     int skip_count;
+    int compressed_tensors;     /* 0: config.json says fbgemm_fp8; 1: compressed-tensors, which knows no bound of activations */
     double activation_ub;       /* written to config.json; 1200 in the Llama 3 recipe */
     int threads;
     int64_t shard_bytes;        /* a new file begins before this is passed; 0 means 5e9 */

@@ -39,6 +39,11 @@ static int parses(lm_config *c, const char *text, size_t n, const char *generati
     return ok;
 }
 
+#define COMPRESSED(strategy, dynamic)                                                                                  \
+    "{\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\",\"config_groups\":{\"group_0\":{"              \
+    "\"weights\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"" strategy "\",\"dynamic\":false},"                     \
+    "\"input_activations\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"token\",\"dynamic\":" dynamic "}}}}"
+
 static void test_config_refusals(void)
 {
     static const struct {
@@ -84,6 +89,11 @@ static void test_config_refusals(void)
         { "another quantization", "config\":null", "config\":{\"quant_method\":\"gptq\"}",
           "gptq is not supported; fbgemm_fp8" },
         { "quantization without method", "config\":null", "config\":{}", "(none)" },
+        { "compressed-tensors", "config\":null", "config\":" COMPRESSED("channel", "true"), NULL },
+        { "compressed-tensors, a scale a group", "config\":null", "config\":" COMPRESSED("group", "true"), "strategy channel" },
+        { "compressed-tensors, static activations", "config\":null", "config\":" COMPRESSED("channel", "false"), "dynamic token" },
+        { "compressed-tensors without groups", "config\":null",
+          "config\":{\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\"}", "float-quantized with" },
         { "upper bound 0", "config\":null", "config\":{\"quant_method\":\"fbgemm_fp8\",\"activation_scale_ub\":0}",
           "scale_ub must" },
     };

@@ -120,6 +120,10 @@ def test_quantize(tmp):
     config = json.loads((tmp / "f8/config.json").read_text())["quantization_config"]
     check(config["quant_method"] == "fbgemm_fp8" and config["activation_scale_ub"] == 1200 and "lm_head" in config["modules_to_not_convert"],
           "config.json names the layout")
+    octavo("quantize", TINY, tmp / "ct", "--recipe", "all", "--format", "compressed-tensors")
+    check((tmp / "ct/model.safetensors").read_bytes() == (tmp / "f8/model.safetensors").read_bytes(), "--format changes no tensor")
+    config = json.loads((tmp / "ct/config.json").read_text())["quantization_config"]
+    check(config["quant_method"] == "compressed-tensors" and config["ignore"] == ["lm_head"], "config.json names compressed-tensors")
     check((tmp / "f8").exists() and not list(tmp.glob("*.partial")), "no working folder is left")
 
     octavo("quantize", TINY, tmp / "llama3")
