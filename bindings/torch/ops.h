@@ -3,10 +3,10 @@
 #define OCTAVO_TORCH_OPS_H
 #include "shim.h"
 
-enum { FBGEMM = 1, MSLK = 2, OCTAVO = 4 }; /* namespaces that have the operator */
-enum { CPU = 1, CUDA = 2 };                /* devices that have its kernels */
+enum { FBGEMM = 1, MSLK = 2 }; /* namespaces that have the operator, beside octavo */
+enum { CPU = 1, CUDA = 2 };    /* devices that have its kernels */
 
-#define OP(namespaces, devices, name, schema) OPERATOR(name);
+#define OP(also, devices, name, schema) OPERATOR(name);
 #include "ops.def"
 #undef OP
 #endif

@@ -5,7 +5,7 @@
 static tensor quantize(call *c, const tensor *x, oct_quant_args *a, int64_t align)
 {
     int64_t size[MAX_DIMS] = { 0 };
-    NEED(c, *x, x->dtype == OCT_F32 || x->dtype == OCT_BF16, "must be float32 or bfloat16");
+    NEED(c, *x, x->dtype == OCT_F32 || x->dtype == OCT_BF16 || x->dtype == OCT_F16, "must be float32, bfloat16 or float16");
     NEED(c, *x, x->ndim >= 1 && x->ndim <= MAX_DIMS, "must have 1 to %d dimensions", MAX_DIMS);
     if (!ok(c)) return (tensor){ 0 };
     for (int64_t i = 0; i < x->ndim; i++) size[i] = x->size[i];
@@ -29,6 +29,14 @@ static int64_t rows_of(const tensor *x) { int64_t n = 1; for (int64_t i = 0; i +
 static void no_stochastic(call *c, bool stochastic)
 {
     if (stochastic) fail(c, "stochastic_rounding=True is not supported yet; False rounds to nearest even");
+}
+
+/* bs: the number of rows that count for the maximum. */
+static void rows_that_count(call *c, oct_quant_args *a, const tensor *bs)
+{
+    if (!bs->h) return;
+    NEED(c, *bs, bs->dtype == DT_I64 && bs->count == 1, "must be one int64");
+    a->valid_m = bs->data;
 }
 
 /* ---- fbgemm::, mslk:: ---- */
@@ -57,9 +65,23 @@ OPERATOR(quantize_fp8_per_tensor)
     oct_quant_args a = { .scaling = OCT_SCALE_TENSOR };
     const tensor x = take_tensor(&c, "input"), bs = take_maybe_scalar(&c, "bs"), ub = take_maybe_scalar(&c, "scale_ub");
     no_stochastic(&c, take_bool(&c));
-    NEED(&c, bs, !bs.h, "must be None: a number of rows that count is not supported yet");
+    rows_that_count(&c, &a, &bs);
     quantize(&c, &x, &a, 1);
     a.scale = new_result(&c, 0, 0, OCT_F32).data;
+    a.scale_ub = as_scalar(&c, &ub);
+    RUN(&c, quant, &a);
+    (void)results;
+    finish_list(&c);
+}
+
+OPERATOR(quantize_fp8_per_col)
+{
+    call c = { .op = "quantize_fp8_per_col", .stack = stack };
+    oct_quant_args a = { .scaling = OCT_SCALE_COL };
+    const tensor x = take_tensor(&c, "input"), bs = take_maybe_scalar(&c, "bs"), ub = take_maybe_scalar(&c, "scale_ub");
+    (void)bs; /* as in the row quantizer */
+    quantize(&c, &x, &a, 1);
+    a.scale = new_result(&c, 1, &a.k, OCT_F32).data;
     a.scale_ub = as_scalar(&c, &ub);
     RUN(&c, quant, &a);
     (void)results;
@@ -72,9 +94,15 @@ OPERATOR(get_fp8_per_tensor_scale)
     oct_quant_args a = { .scaling = OCT_SCALE_TENSOR };
     const int64_t one = 1;
     const tensor x = take_tensor(&c, "input"), bs = take_maybe_scalar(&c, "bs"), ub = take_maybe_scalar(&c, "scale_ub");
-    NEED(&c, bs, !bs.h, "must be None: a number of rows that count is not supported yet");
+    rows_that_count(&c, &a, &bs);
     quantize(&c, &x, &a, 1); /* the codes are of no interest, but come with the scale */
     if (ok(&c)) c.held[c.held_count++] = c.results[--c.result_count];
+    if (ok(&c) && bs.h && x.ndim > 2 && x.size[0]) { /* bs counts along the first dimension, not rows */
+        const tensor p = as_packed(&c, &x);
+        a.x = p.data;
+        a.m = x.size[0];
+        a.k = a.ldx = a.ldy = x.count / a.m;
+    }
     a.scale = new_result(&c, 1, &one, OCT_F32).data;
     a.scale_ub = as_scalar(&c, &ub);
     RUN(&c, quant, &a);

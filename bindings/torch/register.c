@@ -4,11 +4,11 @@
 #include <string.h>
 
 static const struct {
-    int namespaces, devices;
+    int also, devices;
     const char *name, *schema;
     kernel *run;
 } ops[] = {
-#define OP(namespaces, devices, name, schema) { namespaces, devices, #name, schema, op_##name },
+#define OP(also, devices, name, schema) { also, devices, #name, schema, op_##name },
 #include "ops.def"
 #undef OP
 };
@@ -27,7 +27,7 @@ int octavo_torch_register(const char *ns, int (*taken)(const char *), void (*add
     static const struct {
         const char *name;
         int bit;
-    } namespaces[] = { { "fbgemm", FBGEMM }, { "mslk", MSLK }, { "octavo", OCTAVO } }, keys[] = { { "CPU", CPU }, { "CUDA", CUDA } };
+    } namespaces[] = { { "fbgemm", FBGEMM }, { "mslk", MSLK } }, keys[] = { { "CPU", CPU }, { "CUDA", CUDA } };
     const char *missing = "";
     int bit = 0;
     const int bad = torch_bind(&missing);
@@ -35,12 +35,12 @@ int octavo_torch_register(const char *ns, int (*taken)(const char *), void (*add
         snprintf(text, (size_t)n, bad == -1 ? "torch is not loaded%s" : "this torch lacks %s", missing);
         return bad;
     }
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 2; i++)
         if (!strcmp(ns, namespaces[i].name)) bit = namespaces[i].bit;
     handle definitions = 0, library[2] = { 0 };
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
-        char line[600];
-        if (!(ops[i].namespaces & bit)) continue;
+        char line[1024];
+        if (bit && !(ops[i].also & bit)) continue;
         snprintf(line, sizeof line, "%s::%s", ns, ops[i].name);
         if (taken(line)) continue;
         snprintf(line, sizeof line, "%s%s", ops[i].name, ops[i].schema);

@@ -208,12 +208,19 @@ int64_t take_maybe_int(call *c, int64_t otherwise)
     return unbox(take(c), &s) ? (int64_t)s : otherwise;
 }
 
-double take_float(call *c)
+static double as_double(slot s)
 {
-    const slot s = take(c);
     double d;
     memcpy(&d, &s, sizeof d);
     return d;
+}
+
+double take_float(call *c) { return as_double(take(c)); }
+
+double take_maybe_float(call *c, double otherwise)
+{
+    slot s;
+    return unbox(take(c), &s) ? as_double(s) : otherwise;
 }
 
 bool take_bool(call *c) { return take(c) & 0xff; }
@@ -337,9 +344,10 @@ static bool is_packed(const tensor *t)
     return true;
 }
 
-tensor as_packed(call *c, const tensor *t)
+tensor as_packed(call *c, const tensor *t) { return !ok(c) || !t->h || is_packed(t) ? *t : as_contiguous(c, t); }
+
+tensor as_contiguous(call *c, const tensor *t)
 {
-    if (!ok(c) || !t->h || is_packed(t)) return *t;
     tensor p = new_temporary(c, t->ndim, t->size, t->dtype);
     copy(c, &p, t);
     p.name = t->name;

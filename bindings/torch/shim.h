@@ -114,6 +114,7 @@ tensor take_maybe_scalar(call *c, const char *name);
 int64_t take_int(call *c);
 int64_t take_maybe_int(call *c, int64_t otherwise);
 double take_float(call *c);
+double take_maybe_float(call *c, double otherwise);
 bool take_bool(call *c);
 int32_t take_maybe_dtype(call *c, int32_t otherwise);
 handle take_list(call *c, size_t *n);           /* Tensor[] */
@@ -152,6 +153,7 @@ matrix as_matrix(call *c, const tensor *t);
 matrix as_output(call *c, const tensor *t);
 /* t, or a packed copy of it */
 tensor as_packed(call *c, const tensor *t);
+tensor as_contiguous(call *c, const tensor *t); /* always a copy */
 /* One f32 where the operator runs, from a tensor that may lie elsewhere; NULL when there is no tensor. */
 const float *as_scalar(call *c, const tensor *t);
 const float *new_filled(call *c, int64_t n, float value);

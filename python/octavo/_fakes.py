@@ -37,6 +37,11 @@ def quantize_fp8_per_tensor(input, bs=None, scale_ub=None, stochastic_rounding=F
 
 
 @fake()
+def quantize_fp8_per_col(input, bs=None, scale_ub=None):
+    return [input.new_empty(input.shape, dtype=F8), input.new_empty(input.shape[-1], dtype=F32)]
+
+
+@fake()
 def get_fp8_per_tensor_scale(input, bs=None, scale_ub=None):
     return input.new_empty(1, dtype=F32)
 
@@ -137,6 +142,21 @@ def grouped_cat(X, W, x_scale=None, w_scale=None):
     return X[0].new_empty((sum(x.shape[0] for x in X), W[0].shape[0]), dtype=BF16)
 
 
+@fake("f8f8bf16_rowwise_grouped_stacked", "f8f8bf16_groupwise_grouped")
+def stacked(XQ, WQ, x_scale, w_scale, M_sizes):
+    return XQ.new_empty((XQ.shape[0], WQ.shape[1]), dtype=BF16)
+
+
+@fake()
+def bf16bf16bf16_grouped_stacked(X, W, M_sizes, out=None, num_sms=None):
+    return X.new_empty((X.shape[0], W.shape[1])) if out is None else out
+
+
+@fake("f8f8bf16_rowwise_grouped_dynamic", "bf16bf16bf16_grouped_dynamic")
+def dynamic(X, W, *rest):
+    return X.new_empty((X.shape[0], X.shape[1], W.shape[1]), dtype=BF16)
+
+
 # ---- fused.c
 
 
@@ -163,3 +183,39 @@ def silu_mul(gate, up):
 @fake()
 def silu_mul_quant(gate, up, group_size=0, scale_ub=None, rule=0):
     return _quantized(gate, group_size)
+
+
+# ---- rope.c, attn.c
+
+
+@fake("rope_qkv_varseq_prefill", "rope_qkv_decoding", "nope_qkv_varseq_prefill", "nope_qkv_decoding", "rope_kv")
+def rotated(XQ, *args, **kwargs):
+    return XQ.new_empty(XQ.shape)
+
+
+@fake()
+def gqa_attn_splitk(XQ, cache_K, cache_V, seq_positions, qk_scale, num_split_ks, *args, **kwargs):
+    b, _, h, d = XQ.shape
+    return XQ.new_empty(XQ.shape), XQ.new_empty((b, num_split_ks, h, d), dtype=F32), XQ.new_empty((b, 2, num_split_ks, h), dtype=F32)
+
+
+@fake()
+def mqa_attn(XQ, *args, **kwargs):
+    return XQ.new_empty(XQ.shape)
+
+
+@fake()
+def dequantize_int4_cache(cache_K, cache_V, kv_seqlen, num_groups=1, qparam_k=None, qparam_v=None):
+    shape = (*cache_K.shape[:-1], 2 * (cache_K.shape[-1] - 4 * (num_groups or 1)))
+    return cache_K.new_empty(shape, dtype=BF16), cache_K.new_empty(shape, dtype=BF16)
+
+
+@fake()
+def dequantize_fp8_cache(cache_K, cache_V, kv_seqlen, qparam_k=None, qparam_v=None, block_tables=None, page_size=64):
+    shape = (*cache_K.shape[:-1], cache_K.shape[-1] - 4)
+    return cache_K.new_empty(shape, dtype=BF16), cache_K.new_empty(shape, dtype=BF16)
+
+
+@fake()
+def attn(q, cache_K, cache_V, len, lane=None, scale=None, cache_logical_dtype_int=0, num_groups=1, block_tables=None, page_size=64, dtype=None):
+    return q.new_empty(q.shape, dtype=dtype or BF16)

@@ -1,5 +1,5 @@
-"""torch.ops.octavo.*; torch.ops.fbgemm.* and torch.ops.mslk.* where nobody else has or will have them; and the functions of FBGEMM's
-Triton module. All work is in liboctavo: here are names, shapes for torch.compile, and defaults."""
+"""torch.ops.octavo.*, and the same as torch.ops.fbgemm.* and torch.ops.mslk.* where nobody else has or will have them; the functions of
+FBGEMM's Triton module. All work is in liboctavo: here are names, shapes for torch.compile, and defaults."""
 import ctypes
 import importlib.util
 import os

@@ -1,4 +1,8 @@
 """Runs against the installed package: `make test-torch`. On a machine with a GPU, what is marked cuda alone: `pytest tests/py -m cuda`."""
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: threads that wait leave the processor to others
+
 import pytest
 import torch
 from hypothesis import settings

@@ -3,7 +3,7 @@ import math
 
 import torch
 
-F8, BF16, F32 = torch.float8_e4m3fn, torch.bfloat16, torch.float32
+F8, BF16, F16, F32 = torch.float8_e4m3fn, torch.bfloat16, torch.float16, torch.float32
 MAX, U = 448.0, 2.0**-24
 SMALLEST = torch.tensor(1 / (MAX * 512), dtype=F32)
 

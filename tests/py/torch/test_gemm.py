@@ -116,6 +116,39 @@ def test_grouped_lists(rows_and_depths, n, seed):
     assert torch.equal(f.bf16bf16bf16_grouped_cat(xs, ws), torch.cat(ys))
 
 
+@given(st.lists(st.integers(-1, 12), min_size=1, max_size=5), st.integers(0, 30), st.integers(0, 70), st.integers(0, 200), seeds)
+def test_grouped_by_sizes(sizes, m, n, k, seed):
+    """Each group's rows are those of a call of its own; sizes are cut to what is there; the rest is zeros."""
+    g, m_sizes = len(sizes), torch.tensor(sizes)
+    x, w = random_f8(m, k, seed=seed, how="rows apart")[0], random_f8(g, n, k, seed=seed + 1)[0]
+    sx, sw, kb, nb = random_scale(m, seed=seed), random_scale(g, n, seed=seed + 1), -(-k // 128), -(-n // 128)
+    bx, bw = random_scale(m * kb, seed=seed), random_scale(g, kb, nb, seed=seed)
+    y, z = f.f8f8bf16_rowwise_grouped_stacked(x, w, sx, sw, m_sizes), f.f8f8bf16_groupwise_grouped(x, w, bx, bw, m_sizes)
+    b, out = f.bf16bf16bf16_grouped_stacked(x.to(BF16), w.to(BF16), m_sizes), torch.full((m, n), 9.0, dtype=BF16)
+    assert f.bf16bf16bf16_grouped_stacked(x.to(BF16), w.to(BF16), m_sizes, out, 3) is out and torch.equal(out, b)
+    at = 0
+    for i, size in enumerate(sizes):
+        rows = slice(at, min(at + max(size, 0), m))
+        assert torch.equal(y[rows], f.f8f8bf16_rowwise(x[rows], w[i], sx[rows], sw[i]))
+        assert torch.equal(b[rows], f.bf16_fast_gemv(x[rows].to(BF16), w[i].to(BF16)))
+        part = bx[rows.start * kb:rows.stop * kb].view(kb, rows.stop - rows.start)
+        assert torch.equal(z[rows], f.f8f8bf16_groupwise(x[rows], w[i], part, bw[i]))
+        at = rows.stop
+    assert not y[at:].any() and not b[at:].any() and not z[at:].any()
+
+
+@given(st.lists(st.integers(-1, 9), min_size=1, max_size=4), st.integers(0, 7), extents, extents, seeds)
+def test_grouped_dynamic(sizes, m, n, k, seed):
+    g, start = len(sizes), torch.tensor(sizes)
+    x, w = random_f8(g, m, k, seed=seed)[0], random_f8(g, n, k, seed=seed + 1)[0]
+    sx, sw = random_scale(g, m, seed=seed), random_scale(g, n, seed=seed + 1)
+    y, b = f.f8f8bf16_rowwise_grouped_dynamic(x, w, sx, sw, start), f.bf16bf16bf16_grouped_dynamic(x.to(BF16), w.to(BF16), start)
+    for i, size in enumerate(sizes):
+        size = min(max(size, 0), m)
+        assert torch.equal(y[i, :size], f.f8f8bf16_rowwise(x[i, :size], w[i], sx[i, :size], sw[i])) and not y[i, size:].any()
+        assert torch.equal(b[i, :size], f.bf16_fast_gemv(x[i, :size].to(BF16), w[i].to(BF16))) and not b[i, size:].any()
+
+
 def test_leading_dimensions():
     x, w = random_f8(2, 3, 5, 32, seed=1)[0], random_f8(7, 32, seed=2)[0]
     sx, sw = random_scale(30, seed=1), random_scale(7, seed=2)

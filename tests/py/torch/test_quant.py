@@ -6,14 +6,14 @@ import torch
 from hypothesis import given, strategies as st
 
 import octavo.torch as ot
-from reference import BF16, F32, F8, amax_of, codes, quantize_rows, rule_eps, rule_min, same_codes
+from reference import BF16, F16, F32, F8, amax_of, codes, quantize_rows, rule_eps, rule_min, same_codes
 
 f, o = torch.ops.fbgemm, torch.ops.octavo
 SPECIAL = [0.0, -0.0, float("nan"), float("inf"), -float("inf"), 3e38, 1e-45, -1e-38, 448.0, 1200.0]
 
 
 @st.composite
-def inputs(draw, dims=(1, 2, 3), dtypes=(F32, BF16)):
+def inputs(draw, dims=(1, 2, 3), dtypes=(F32, BF16, F16)):
     shape = [draw(st.integers(0, 7)) for _ in range(draw(st.sampled_from(dims)) - 1)] + [draw(st.integers(0, 300))]
     g = torch.Generator().manual_seed(draw(st.integers(0, 999)))
     scale = draw(st.sampled_from([1.0, 1e-3, 1e4, 1e-30]))
@@ -54,6 +54,22 @@ def test_per_tensor(x, ub):
     assert s.shape == () and torch.equal(s, want) and same_codes(q, codes(x.float() / want))
     assert torch.equal(f.get_fp8_per_tensor_scale(x, None, ub_of(ub)), want.view(1))
     assert same_codes(f.quantize_fp8_per_tensor_fixed_scale(x, torch.tensor([0.25])), codes(x.float() / 0.25))
+
+
+@given(inputs(dims=(2,)), bounds)
+def test_per_column(x, ub):
+    q, s = f.quantize_fp8_per_col(x, None, ub_of(ub))
+    amax = amax_of(x.float().T, -1).view(-1)
+    want = rule_min(amax, None if ub is None else torch.tensor(ub))
+    assert torch.equal(s, want) and same_codes(q, codes(x.float() / want))
+
+
+@given(inputs(dims=(2, 3)).filter(lambda x: x.numel()), st.integers(-1, 9))
+def test_rows_that_count(x, bs):
+    for rows, run in ((x.reshape(-1, x.shape[-1]), lambda b: f.quantize_fp8_per_tensor(x, b)[1]),
+                      (x.reshape(x.shape[0], -1), lambda b: f.get_fp8_per_tensor_scale(x, b)[0])):
+        part = rows[:max(bs, 0)].float()
+        assert torch.equal(run(torch.tensor([bs])), rule_min(amax_of(part, (0, 1), False)))
 
 
 @given(inputs(), bounds, st.sampled_from([None, 8, 16]))
