@@ -3,7 +3,7 @@
 
 enum { M, K, SCALING, LAYOUT, BLOCK_M, BLOCK_K, Y, PAD, KIND, SCALE_KIND };
 static const ck_axis axes[] = {
-    [M] = CK_INTS("m", 0, 1, 2, 7, 9, 300, 0),
+    [M] = CK_INTS("m", 0, 1, 2, 7, 9, 600, 0),
     [K] = CK_INTS("k", 1, 1, 7, 8, 9, 0, 129, 256, 520, 4096),
     [SCALING] = CK_NAMES("scaling", "none", "tensor", "row", "group", "block", "col"),
     [LAYOUT] = CK_NAMES("layout", "k", "mn"),
