@@ -79,125 +79,68 @@ OPERATOR(bf16bf16bf16_grouped_cat)
     finish(&c, results);
 }
 
-/* ---- Groups whose sizes lie in a tensor: on the CPU, where they can be read ---- */
-
-typedef struct grouped_in {
-    tensor x, w, x_scale, w_scale, sizes;
-} grouped_in;
-
-/* XQ, WQ and, in FP8, their scales; then the sizes. x is [rows, K], or [G, rows, K] where `padded`. */
-static grouped_in take_groups(call *c, bool f8, bool padded, const char *sizes)
-{
-    grouped_in in = { .x = take_tensor(c, f8 ? "XQ" : "X") };
-    const int32_t dtype = f8 ? OCT_F8E4M3FN : OCT_BF16;
-    const char *name = f8 ? "float8_e4m3fn" : "bfloat16";
-    in.w = take_tensor(c, f8 ? "WQ" : "W");
-    if (f8) in.x_scale = take_tensor(c, "x_scale");
-    if (f8) in.w_scale = take_tensor(c, "w_scale");
-    in.sizes = take_tensor(c, sizes);
-    NEED(c, in.w, in.w.dtype == dtype && in.w.ndim == 3, "must be %s [G, N, K]", name);
-    if (!ok(c)) return in;
-    const int64_t g = in.w.size[0], k = in.w.size[2];
-    if (padded) NEED(c, in.x, in.x.dtype == dtype && in.x.ndim == 3 && in.x.size[0] == g && in.x.size[2] == k, "must be %s [G = %lld, M, K = %lld]", name, (long long)g, (long long)k);
-    else NEED(c, in.x, in.x.dtype == dtype && in.x.ndim == 2 && in.x.size[1] == k, "must be %s [sum of M, K = %lld]", name, (long long)k);
-    NEED(c, in.sizes, in.sizes.dtype == DT_I64 && in.sizes.count == g, "must be int64 [G = %lld]", (long long)g);
-    in.x = as_packed(c, &in.x);
-    in.w = as_packed(c, &in.w);
-    in.x_scale = as_packed(c, &in.x_scale);
-    in.w_scale = as_packed(c, &in.w_scale);
-    in.sizes = as_packed(c, &in.sizes);
-    return in;
-}
+/* ---- Groups whose sizes lie in a tensor, where nobody waits for it ---- */
 
 static void need_scales(call *c, const tensor *t, int64_t n)
 {
     NEED(c, *t, t->dtype == OCT_F32 && t->count == n, "must be float32 with %lld scales", (long long)n);
 }
 
-/* Rows that belong to group g, by its size cut to what is there. */
-static int64_t rows_of_group(const grouped_in *in, int64_t g, int64_t left)
+/* X, W and, with scaling, their scales; then the sizes. Rows are stacked [rows, K], or [G, rows, K] where padded. */
+static void take_groups(call *c, oct_gemm_args *a, bool padded, const char *sizes_name)
 {
-    const int64_t n = ((const int64_t *)in->sizes.data)[g];
-    return n < 0 ? 0 : n < left ? n : left;
+    const bool f8 = a->scaling != OCT_SCALE_NONE;
+    const int32_t dtype = f8 ? OCT_F8E4M3FN : OCT_BF16;
+    const char *type = f8 ? "float8_e4m3fn" : "bfloat16";
+    tensor x = take_tensor(c, f8 ? "XQ" : "X"), w = take_tensor(c, f8 ? "WQ" : "W"), xs = { 0 }, ws = { 0 };
+    if (f8) xs = take_tensor(c, "x_scale");
+    if (f8) ws = take_tensor(c, "w_scale");
+    tensor sizes = take_tensor(c, sizes_name);
+    NEED(c, w, w.dtype == dtype && w.ndim == 3, "must be %s [G, N, K]", type);
+    if (!ok(c)) return;
+    const int64_t g = w.size[0], n = w.size[1], k = w.size[2], kb = (k + 127) / 128, nb = (n + 127) / 128;
+    if (padded)
+        NEED(c, x, x.dtype == dtype && x.ndim == 3 && x.size[0] == g && x.size[2] == k, "must be %s [G = %lld, M, K = %lld]", type,
+             (long long)g, (long long)k);
+    else NEED(c, x, x.dtype == dtype && x.ndim == 2 && x.size[1] == k, "must be %s [sum of M, K = %lld]", type, (long long)k);
+    NEED(c, sizes, sizes.dtype == DT_I64 && sizes.count == g, "must be int64 [G = %lld]", (long long)g);
+    if (!ok(c)) return;
+    a->m = x.size[x.ndim - 2];
+    if (a->scaling == OCT_SCALE_ROW) {
+        need_scales(c, &xs, padded ? g * a->m : a->m);
+        need_scales(c, &ws, g * n);
+    } else if (f8) {
+        need_scales(c, &xs, a->m * kb);
+        need_scales(c, &ws, g * kb * nb);
+    }
+    a->n = n;
+    a->k = k;
+    a->groups = g;
+    if (padded) a->batch = g;
+    a->x = as_packed(c, &x).data;
+    a->w = as_packed(c, &w).data;
+    a->x_dtype = a->w_dtype = dtype;
+    if (f8) a->x_scale = as_packed(c, &xs).data;
+    if (f8) a->w_scale = as_packed(c, &ws).data;
+    a->m_sizes = as_packed(c, &sizes).data;
+    a->y_dtype = OCT_BF16;
 }
 
-/* The rows of x in stacks, one call for all groups. Rows behind the last group are zeros. */
-static void stacked(call *c, const grouped_in *in, const tensor *out)
+static void run_groups(call *c, oct_gemm_args *a, bool padded)
 {
-    const bool f8 = in->x_scale.h;
-    if (!ok(c)) return;
-    const int64_t m = in->x.size[0], g = in->w.size[0], n = in->w.size[1];
-    int64_t left = m;
-    if (f8) need_scales(c, &in->x_scale, m);
-    if (f8) need_scales(c, &in->w_scale, g * n);
-    if (out->h) NEED(c, *out, out->dtype == OCT_BF16 && out->ndim == 2 && out->size[0] == m && out->size[1] == n, "must be bfloat16 [%lld, %lld]", (long long)m, (long long)n);
-    const tensor y = out->h ? *out : new_result(c, 2, (int64_t[]){ m, n }, OCT_BF16);
-    const matrix ym = as_output(c, &y);
-    for (int64_t i = 0; ok(c) && i < g; i++) left -= rows_of_group(in, i, left);
-    if (left) zero(c, &y);
-    oct_gemm_args a = { .scaling = f8 ? OCT_SCALE_ROW : OCT_SCALE_NONE, .m = m, .n = n, .k = in->w.size[2], .x = in->x.data, .x_dtype = in->x.dtype,
-                        .w = in->w.data, .w_dtype = in->w.dtype, .x_scale = in->x_scale.data, .w_scale = in->w_scale.data, .y = ym.data, .ldy = ym.ld,
-                        .y_dtype = OCT_BF16, .m_sizes = in->sizes.data, .groups = g };
-    if (g) RUN(c, gemm, &a);
-    if (out->h) return_argument(c, out);
+    const int64_t size[3] = { a->groups, a->m, a->n };
+    const tensor y = new_result(c, padded ? 3 : 2, size + !padded, OCT_BF16);
+    a->y = y.data;
+    if (a->groups) RUN(c, gemm, a);
+    else zero(c, &y);
 }
 
 OPERATOR(f8f8bf16_rowwise_grouped_stacked)
 {
     call c = { .op = "f8f8bf16_rowwise_grouped_stacked", .stack = stack };
-    const grouped_in in = take_groups(&c, true, false, "M_sizes");
-    stacked(&c, &in, &(tensor){ .h = 0 });
-    finish(&c, results);
-}
-
-OPERATOR(bf16bf16bf16_grouped_stacked)
-{
-    call c = { .op = "bf16bf16bf16_grouped_stacked", .stack = stack };
-    const grouped_in in = take_groups(&c, false, false, "M_sizes");
-    const tensor out = take_maybe(&c, "out");
-    take_maybe_int(&c, 0); /* num_sms: of a GPU's grid */
-    stacked(&c, &in, &out);
-    finish(&c, results);
-}
-
-/* x [G, M, K], of which each group's first rows count; the others of y are zeros, or not written. */
-static void dynamic(call *c, const grouped_in *in, bool zeros)
-{
-    const bool f8 = in->x_scale.h;
-    if (!ok(c)) return;
-    const int64_t g = in->w.size[0], m = in->x.size[1], n = in->w.size[1], k = in->w.size[2], element = f8 ? 1 : 2;
-    if (f8) need_scales(c, &in->x_scale, g * m);
-    if (f8) need_scales(c, &in->w_scale, g * n);
-    const tensor y = new_result(c, 3, (int64_t[]){ g, m, n }, OCT_BF16);
-    if (zeros) zero(c, &y);
-    for (int64_t i = 0; i < g && ok(c); i++) {
-        const int held = c->held_count;
-        oct_gemm_args a = { .scaling = f8 ? OCT_SCALE_ROW : OCT_SCALE_NONE, .m = rows_of_group(in, i, m), .n = n, .k = k,
-                            .x = (const char *)in->x.data + i * m * k * element, .x_dtype = in->x.dtype,
-                            .w = (const char *)in->w.data + i * n * k * element, .w_dtype = in->w.dtype,
-                            .y = (char *)y.data + i * m * n * 2, .y_dtype = OCT_BF16 };
-        if (f8) {
-            a.x_scale = (const float *)in->x_scale.data + i * m;
-            a.w_scale = (const float *)in->w_scale.data + i * n;
-        }
-        RUN(c, gemm, &a);
-        drop_held(c, held);
-    }
-}
-
-OPERATOR(f8f8bf16_rowwise_grouped_dynamic)
-{
-    call c = { .op = "f8f8bf16_rowwise_grouped_dynamic", .stack = stack };
-    const grouped_in in = take_groups(&c, true, true, "zero_start_index_M");
-    dynamic(&c, &in, take_bool(&c));
-    finish(&c, results);
-}
-
-OPERATOR(bf16bf16bf16_grouped_dynamic)
-{
-    call c = { .op = "bf16bf16bf16_grouped_dynamic", .stack = stack };
-    const grouped_in in = take_groups(&c, false, true, "zero_start_index_M");
-    dynamic(&c, &in, true);
+    oct_gemm_args a = { .scaling = OCT_SCALE_ROW, .flags = OCT_GEMM_FAST_ACCUM | OCT_GEMM_ZERO_REST };
+    take_groups(&c, &a, false, "M_sizes");
+    run_groups(&c, &a, false);
     finish(&c, results);
 }
 
@@ -205,26 +148,48 @@ OPERATOR(bf16bf16bf16_grouped_dynamic)
 OPERATOR(f8f8bf16_groupwise_grouped)
 {
     call c = { .op = "f8f8bf16_groupwise_grouped", .stack = stack };
-    const grouped_in in = take_groups(&c, true, false, "M_sizes");
-    const int64_t m = ok(&c) ? in.x.size[0] : 0, g = ok(&c) ? in.w.size[0] : 0, n = ok(&c) ? in.w.size[1] : 0, k = ok(&c) ? in.w.size[2] : 0;
-    const int64_t kb = (k + 127) / 128, nb = (n + 127) / 128;
-    int64_t at = 0;
-    need_scales(&c, &in.x_scale, m * kb);
-    need_scales(&c, &in.w_scale, g * kb * nb);
-    const tensor y = new_result(&c, 2, (int64_t[]){ m, n }, OCT_BF16);
-    for (int64_t i = 0; i < g && ok(&c); i++) {
-        const int held = c.held_count;
-        oct_gemm_args a = { .scaling = OCT_SCALE_GROUP, .scale_layout = OCT_MN_MAJOR, .m = rows_of_group(&in, i, m - at), .n = n, .k = k,
-                            .x = (const char *)in.x.data + at * k, .x_dtype = OCT_F8E4M3FN, .w = (const char *)in.w.data + i * n * k,
-                            .w_dtype = OCT_F8E4M3FN, .x_scale = (const float *)in.x_scale.data + at * kb,
-                            .w_scale = (const float *)in.w_scale.data + i * kb * nb, .y = (char *)y.data + at * n * 2, .y_dtype = OCT_BF16 };
-        at += a.m;
-        RUN(&c, gemm, &a);
-        drop_held(&c, held);
+    oct_gemm_args a = { .scaling = OCT_SCALE_GROUP, .scale_layout = OCT_MN_MAJOR, .flags = OCT_GEMM_FAST_ACCUM | OCT_GEMM_ZERO_REST };
+    take_groups(&c, &a, false, "M_sizes");
+    run_groups(&c, &a, false);
+    finish(&c, results);
+}
+
+OPERATOR(bf16bf16bf16_grouped_stacked)
+{
+    call c = { .op = "bf16bf16bf16_grouped_stacked", .stack = stack };
+    oct_gemm_args a = { .scaling = OCT_SCALE_NONE, .flags = OCT_GEMM_ZERO_REST };
+    take_groups(&c, &a, false, "M_sizes");
+    const tensor out = take_maybe(&c, "out");
+    take_maybe_int(&c, 0); /* num_sms: of a GPU's grid */
+    if (out.h) {
+        NEED(&c, out, out.dtype == OCT_BF16 && out.ndim == 2 && out.size[0] == a.m && out.size[1] == a.n, "must be bfloat16 [%lld, %lld]",
+             (long long)a.m, (long long)a.n);
+        const matrix y = as_output(&c, &out);
+        a.y = y.data;
+        a.ldy = y.ld;
     }
-    if (ok(&c) && n && at < m) { /* rows of no group: those behind are zeros */
-        char *p = y.data;
-        for (int64_t i = at * n * 2; i < m * n * 2; i++) p[i] = 0;
-    }
+    if (!out.h) run_groups(&c, &a, false);
+    else if (a.groups) RUN(&c, gemm, &a);
+    if (out.h) return_argument(&c, &out);
+    finish(&c, results);
+}
+
+/* Of each group's M rows the first count; the others of y are zeros, or not written. */
+OPERATOR(f8f8bf16_rowwise_grouped_dynamic)
+{
+    call c = { .op = "f8f8bf16_rowwise_grouped_dynamic", .stack = stack };
+    oct_gemm_args a = { .scaling = OCT_SCALE_ROW, .flags = OCT_GEMM_FAST_ACCUM };
+    take_groups(&c, &a, true, "zero_start_index_M");
+    if (take_bool(&c)) a.flags |= OCT_GEMM_ZERO_REST;
+    run_groups(&c, &a, true);
+    finish(&c, results);
+}
+
+OPERATOR(bf16bf16bf16_grouped_dynamic)
+{
+    call c = { .op = "bf16bf16bf16_grouped_dynamic", .stack = stack };
+    oct_gemm_args a = { .scaling = OCT_SCALE_NONE, .flags = OCT_GEMM_ZERO_REST };
+    take_groups(&c, &a, true, "zero_start_index_M");
+    run_groups(&c, &a, true);
     finish(&c, results);
 }
