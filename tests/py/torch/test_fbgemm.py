@@ -61,8 +61,11 @@ def test_a_real_package_without_gen_ai_is_completed(real):
 
 
 def test_pth(tmp_path):
-    root = pathlib.Path(__file__).parents[3]
-    (tmp_path / "octavo_fbgemm.pth").write_text((root / "python/octavo-fbgemm/octavo_fbgemm.pth").read_text())
+    """The distribution that the extra octavo[fbgemm] names: its one file makes the stand-in part of every Python."""
+    source = pathlib.Path(__file__).parents[3] / "python/octavo-fbgemm"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation",
+                    "--target", tmp_path, source], check=True)
+    assert (tmp_path / "octavo_fbgemm.pth").exists()
     out = run(f"import site, sys; site.addsitedir({str(tmp_path)!r}); import importlib.util as u\n"
               "print(u.find_spec('fbgemm_gpu').origin, 'torch' in sys.modules)")
     assert out == ["octavo", "False"]
