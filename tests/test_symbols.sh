@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_symbols.sh LIB_DIR: octavo.h compiles alone in C11 and C++17, and liboctavo.so exports what octavo.h declares and
 # src/octavo.map lists, and nothing else; it asks for libc, libm and the thread libraries only, and imports nothing
-# that allocates, prints or ends the program.
+# that allocates, prints or ends the program. The torch operators ask for liboctavo and libc alone, and export one name.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 lib=${1:?the folder of liboctavo.so}/liboctavo.so
@@ -60,6 +60,18 @@ if grep -xE '(m|c|re)alloc|free|posix_memalign|aligned_alloc|mmap|v?f?printf|_*v
     fail "the library imports what no op may do: allocate, print, end the program"
 else pass; fi
 if readelf -W -l "$lib" | grep -E 'GNU_STACK.*RWE'; then fail "executable stack"; else pass; fi
+
+# ---- The torch operators ----
+operators=${lib%/*}/liboctavo_torch.so
+if [ -e "$operators" ]; then
+    readelf -d "$operators" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' >"$work/needed"
+    if grep -vE '^(liboctavo\.so\.0|lib(c|asan|ubsan|tsan)\.so\.[0-9]+|ld-linux-.*)$' "$work/needed"; then
+        fail "liboctavo_torch.so asks for more than liboctavo and libc"
+    else pass; fi
+    nm -D --defined-only "$operators" | awk '$2 != "A" { print $3 }' >"$work/so"
+    if [ "$(cat "$work/so")" = octavo_torch_register ]; then pass; else fail "liboctavo_torch.so exports:"; cat "$work/so"; fi
+    if nm -D "$operators" | grep ' _Z'; then fail "liboctavo_torch.so uses C++"; else pass; fi
+fi
 
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

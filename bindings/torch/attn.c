@@ -153,7 +153,8 @@ static const int32_t *page_lengths(call *c, const oct_kv *kv, const int32_t *len
             const int64_t left = len[b] - i * kv->page_size;
             const int64_t page = i < kv->ld_page_table ? kv->page_table[b * kv->ld_page_table + i] : -1;
             if (page < 0 || page >= kv->pages)
-                fail(c, "block_tables[%lld][%lld] is %lld or missing; the cache has %lld pages", (long long)b, (long long)i, (long long)page, (long long)kv->pages);
+                fail(c, "block_tables[%lld][%lld] is %lld or missing; the cache has %lld pages", (long long)b, (long long)i,
+                     (long long)page, (long long)kv->pages);
             else if (((int32_t *)t.data)[page] < left) ((int32_t *)t.data)[page] = (int32_t)(left < kv->page_size ? left : kv->page_size);
         }
     return t.data;

@@ -47,7 +47,8 @@ oct_kv describe(call *c, const cache *in, int64_t d)
     }
     if (in->page_size < 1) fail(c, "page_size is %lld; it must be at least 1", (long long)in->page_size);
     else NEED(c, *k, k->size[0] == 1 && k->size[1] % in->page_size == 0, "must be [1, PAGES page_size = %lld, H, ROW]", (long long)in->page_size);
-    NEED(c, *table, table->dtype == OCT_I32 && table->ndim == 2 && (table->size[1] <= 1 || table->stride[1] == 1), "must be int32 [B, pages of a lane]");
+    NEED(c, *table, table->dtype == OCT_I32 && table->ndim == 2 && (table->size[1] <= 1 || table->stride[1] == 1),
+         "must be int32 [B, pages of a lane]");
     if (!ok(c)) return kv;
     kv.page_size = in->page_size;
     kv.pages = k->size[1] / in->page_size;

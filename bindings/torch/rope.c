@@ -37,8 +37,9 @@ static void rotate(call *c, const rope_in *in)
     if (in->update && ok(c)) {
         kv = describe(c, &in->at, q.d);
         const heads k = in->write_back ? as_heads_output(c, &in->k) : as_heads(c, &in->k), v = as_heads(c, &in->v);
-        NEED(c, in->k, k.t == t && k.heads == kv.heads && k.d == q.d, "must be [%lld, %lld, %lld]", (long long)t, (long long)kv.heads, (long long)q.d);
-        NEED(c, in->v, v.t == t && v.heads == kv.heads && v.d == q.d, "must be [%lld, %lld, %lld]", (long long)t, (long long)kv.heads, (long long)q.d);
+        const long long n = t, h = kv.heads, d = q.d;
+        NEED(c, in->k, k.t == n && k.heads == h && k.d == d, "must be [%lld, %lld, %lld]", n, h, d);
+        NEED(c, in->v, v.t == n && v.heads == h && v.d == d, "must be [%lld, %lld, %lld]", n, h, d);
         a.k = k.data;
         a.ldk = a.ldk_out = k.token;
         a.head_k = a.head_k_out = k.head;
