@@ -114,7 +114,13 @@ for group; do
       apt_need "sanitizers and libFuzzer" libclang-rt-22-dev
       apt_need "keeps the code's format" clang-format-22
       apt_need "checks that the header compiles as C++" g++ ;;
-    demo|test|hf|torch) [ -n "$(find_python)" ] || apt_need "makes virtual environments" python3 python3-venv ;;
+    demo|test|hf) [ -n "$(find_python)" ] || apt_need "makes virtual environments" python3 python3-venv ;;
+    torch)
+      py=$(find_python)
+      [ -n "$py" ] || apt_need "makes virtual environments" python3 python3-venv
+      "${py:-python3}" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+        apt_need "torch.compile builds what it generates with them" python3-dev
+      apt_need "compiles what torch.compile generates" g++ ;;
     *) usage >&2; die "no group '$group'; the nearest choices are build, dev, demo, test, hf, torch" ;;
   esac
 done
