@@ -2,31 +2,13 @@
  * that modules are not loaded yet. */
 #define _GNU_SOURCE
 #include "check_cuda.h"
-#include "octavo.h"
+#include "expect.h"
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static int passed, failed;
-
-static void expect(int ok, const char *fmt, ...)
-{
-    va_list ap;
-    if (ok) {
-        passed++;
-        return;
-    }
-    failed++;
-    printf("FAIL ");
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf(" (last error: %s)\n", oct_error_text());
-}
 
 static int32_t (*current)(void **), (*push)(void *), (*pop)(void **), (*create)(void **, uint32_t, int32_t);
 static void *stream;

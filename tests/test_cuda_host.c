@@ -2,31 +2,13 @@
  * and a sentence, modules load once, the caller's context is left as found. Cases: none, old, init, other, context,
  * load, launch, ok. */
 #define _GNU_SOURCE
-#include "octavo.h"
+#include "expect.h"
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int passed, failed;
-
-static void expect(int ok, const char *fmt, ...)
-{
-    va_list ap;
-    if (ok) {
-        passed++;
-        return;
-    }
-    failed++;
-    printf("FAIL ");
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf(" (last error: %s)\n", oct_error_text());
-}
 
 static _Alignas(256) char memory[8][4096];
 static oct_quant_args call(int32_t device)
