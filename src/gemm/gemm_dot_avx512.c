@@ -23,7 +23,7 @@ int oct_gemm_dot_avx512_fits(const oct_gemm_args *a, oct_fit *fit)
 {
     if (a->x_dtype != OCT_F8E4M3FN || a->w_dtype != OCT_F8E4M3FN) { fit->why = "x and w are not both f8e4m3fn"; return 0; }
     if (!a->k) { fit->why = "k is 0"; return 0; }
-    if (a->m > PASS * (gemm_stacked(a) ? a->groups : 1) && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
+    if (gemm_mean_rows(a) > PASS && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
     const int64_t row = oct_mul(oct_cdiv(a->k, CODES), CODES * 2);
     if (oct_mul(row, PASS) < 0) { fit->why = "k is too large"; return 0; }
     fit->scratch = row * oct_min(a->m, PASS);

@@ -7,6 +7,9 @@
 /* Of prepared args. Without rows of y there is no difference. */
 static inline int gemm_stacked(const oct_gemm_args *a) { return a->groups && !a->stride_y; }
 
+/* Rows of x that a problem has on average, rounded up. */
+static inline int64_t gemm_mean_rows(const oct_gemm_args *a) { return gemm_stacked(a) && a->m ? (a->m - 1) / a->groups + 1 : a->m; }
+
 typedef struct gemm_rows { int64_t first, end; } gemm_rows;
 /* Those of batch b, or of group b behind the groups before it; sizes are cut at 0 and where m ends. */
 static inline gemm_rows gemm_rows_of(const oct_gemm_args *a, int64_t b)
