@@ -13,12 +13,14 @@
 #include <unistd.h>
 
 ck_gpu_calls ck_gpu;
+static const ck_case *running;
 
 void ck_gpu_must(int r, const char *what)
 {
     if (!r) return;
     oct_cuda_fail(what, r);
     printf("  FAIL %s\n", oct_error_text());
+    if (running) printf("       %s in: %s\n", running->row->name, running->what);
     fflush(stdout);
     _exit(70); /* such an error stays with the context: nothing can run after it */
 }
@@ -195,6 +197,7 @@ oct_status ck_gpu_run(ck_case *c, const oct_row *row, const void *args, void *mo
     int64_t scratch = 0;
     oct_on on = oct_cuda(0, stream);
     if (!stream) return OCT_E_DEVICE;
+    running = c;
     all.n = 0;
     memcpy(moved_args, args, (size_t)args_size);
     oct_on *to = (oct_on *)(void *)((char *)moved_args + c->op->op->on_offset);

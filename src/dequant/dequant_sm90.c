@@ -7,9 +7,9 @@ OCT_CUDA_MODULE(dequant_sm90, "dequant_f32", "dequant_bf16", "dequant_f16", "deq
 
 int oct_dequant_sm90_fits(const oct_dequant_args *a, oct_fit *fit)
 {
-    const int64_t vectors = oct_mul(a->m, oct_cdiv(a->k, 4));
-    fit->why = "m or k beyond 2^31, or more vectors than a grid has threads";
-    return a->m <= INT32_MAX && a->k <= INT32_MAX && vectors >= 0 && vectors <= (int64_t)INT32_MAX * DEQUANT_THREADS;
+    const int64_t most = (int64_t)INT32_MAX * DEQUANT_THREADS, elements = oct_mul(a->m, a->k);
+    fit->why = "m or k beyond 2^31, or more elements than a grid has threads";
+    return a->m <= INT32_MAX && a->k <= INT32_MAX && elements >= 0 && elements <= most;
 }
 
 oct_status oct_dequant_sm90(const oct_dequant_args *a)
@@ -28,10 +28,10 @@ oct_status oct_dequant_sm90(const oct_dequant_args *a)
     p.bm = oct_min(p.bm, oct_max(a->m, 1));
     p.bk = oct_min(p.bk, oct_max(a->k, 1));
     p.one_col = p.bk >= a->k;
-    p.vectors = oct_cdiv(a->k, n);
-    p.magic = p.vectors > 1 ? UINT64_MAX / (uint64_t)p.vectors + 1 : 0;
     p.wide = (uintptr_t)a->x % (uintptr_t)n == 0 && a->ldx % n == 0 && (uintptr_t)a->y % 16 == 0 && a->ldy * elem % 16 == 0 &&
              (col ? (uintptr_t)a->scale % 16 == 0 : p.one_col || p.bk % n == 0);
+    p.vectors = p.wide ? oct_cdiv(a->k, n) : a->k;
+    p.magic = p.vectors > 1 ? UINT64_MAX / (uint64_t)p.vectors + 1 : 0;
     const oct_cuda_launch_t go = { .op = "dequant", .m = a->m, .k = a->k, .threads = DEQUANT_THREADS, .params = &p,
                                    .x = oct_cdiv(a->m * p.vectors, DEQUANT_THREADS * DEQUANT_VECTORS) };
     return oct_cuda_launch(&a->on, &oct_module_dequant_sm90, 3 * col + type, &go);

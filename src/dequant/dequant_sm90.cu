@@ -1,4 +1,5 @@
-// dequant_sm90.cu - codes to f32, bf16 or f16 on Hopper: a vector is as many codes as make 16 bytes of output.
+// dequant_sm90.cu - codes to f32, bf16 or f16 on Hopper: a vector is as many codes as make 16 bytes of output, or one code
+// where rows are not aligned.
 #include "dequant/dequant_sm90.h"
 #include "isa/sm90/num.cuh"
 
@@ -31,7 +32,7 @@ template <int T, bool COL> DEVICE void dequant(const dequant_params &p)
     for (int u = 0; u < DEQUANT_VECTORS; u++) {
         const int64_t t = ((int64_t)blockIdx.x * DEQUANT_VECTORS + u) * DEQUANT_THREADS + threadIdx.x;
         row[u] = p.vectors == 1 ? t : (int64_t)__umul64hi((uint64_t)t, p.magic);
-        col[u] = (t - row[u] * p.vectors) * N;
+        col[u] = (t - row[u] * p.vectors) * (p.wide ? N : 1);
         if (p.wide && row[u] < p.m && col[u] + N <= p.k) {
             if (COL)
 #pragma unroll
@@ -63,7 +64,7 @@ template <int T, bool COL> DEVICE void dequant(const dequant_params &p)
             *(uint4 *)y = make_uint4(w[0], w[1], w[2], w[3]);
         } else
 #pragma unroll 1
-            for (int i = 0; i < N && col[u] + i < p.k; i++)
+            for (int i = 0; i < (p.wide ? N : 1) && col[u] + i < p.k; i++)
                 store_element<T>(y + i * type<T>::BYTES, scale_at(p, row[u], col[u] + i) * f8x2_to_f32(p.x[row[u] * p.ldx + col[u] + i]).x);
     }
 }

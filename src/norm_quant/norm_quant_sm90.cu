@@ -138,7 +138,7 @@ template <int X, int R, int TH, int U, bool PACKED> DEVICE void row_in_registers
         else a = fmaxf(a, amax_of_values(v[i]));
     }
     if (p.out.scaling != ROWS_ROW) return;
-    a = cta_max<TH>(a);
+    a = cta_max(a);
     const float factor = factor_of(p.out, a, ub, &scale);
     if (threadIdx.x == 0) p.out.scale[row] = scale;
 #pragma unroll

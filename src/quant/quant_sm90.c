@@ -8,11 +8,11 @@
 #define X(TH, U, OCC_F32, OCC_BF16) TYPES("quant_scope", "_" #TH "x" #U)
 OCT_CUDA_MODULE(quant_sm90, QUANT_SCOPE_KERNELS(X) TYPES("quant_cluster", "") TYPES("quant_small", "") TYPES("quant_tile", "")
                 TYPES("quant_large_max", "") TYPES("quant_large_codes", "") TYPES("quant_col_max", "") TYPES("quant_col_codes", "")
-                TYPES("quant_loop", "") "quant_col_factor");
+                TYPES("quant_col_small", "") TYPES("quant_loop", "") "quant_col_factor");
 #undef X
 #undef TYPES
 #define X(TH, U, OCC_F32, OCC_BF16) SCOPE_##TH##x##U,
-enum { QUANT_SCOPE_KERNELS(X) CLUSTER, SMALL, TILE, LARGE_MAX, LARGE_CODES, COL_MAX, COL_CODES, LOOP, COL_FACTOR };
+enum { QUANT_SCOPE_KERNELS(X) CLUSTER, SMALL, TILE, LARGE_MAX, LARGE_CODES, COL_MAX, COL_CODES, COL_SMALL, LOOP, COL_FACTOR };
 #undef X
 
 typedef struct plan {
@@ -29,6 +29,7 @@ static void plan_large(plan *l, int32_t sms)
 {
     quant_params *p = &l->p;
     p->across = oct_cdiv(p->k, QUANT_LARGE_THREADS * 16);
+    p->step = p->wide ? 1 : 32; /* rows are taken one by one */
     l->ctas = oct_max(1, p->m * p->across);
     p->parts = (int32_t)oct_min(oct_min(2 * sms, QUANT_LARGE_PARTS), l->ctas);
     l->kernel = LARGE_CODES;
@@ -42,20 +43,25 @@ static void plan_large(plan *l, int32_t sms)
 /* A column has as many parts as CTAs work on its strip: enough of them for the device, by the shape alone. */
 static void plan_columns(plan *l)
 {
-    enum { CTAS = 512, PARTS = 32 };
+    enum { CTAS = 512, PARTS = 32, SMALL_WIDTH = 128 };
     quant_params *p = &l->p;
+    l->threads = QUANT_STRIP_WARPS * 32;
+    if (p->given) p->eps = 0;
+    if (p->m <= QUANT_COL_SMALL_ROWS) {
+        l->kernel = COL_SMALL;
+        l->ctas = oct_cdiv(p->k, SMALL_WIDTH);
+        return;
+    }
     p->across = oct_cdiv(p->k, QUANT_STRIP);
     l->ctas = p->across * oct_cdiv(p->m, QUANT_STRIP_ROWS);
     if (p->across > INT32_MAX || l->ctas > INT32_MAX) {
         l->ctas = INT64_MAX;
         return;
     }
-    p->parts = (int32_t)oct_max(1, oct_min(oct_cdiv(p->m, QUANT_STRIP_ROWS), oct_max(PARTS, CTAS / oct_max(p->across, 1))));
+    p->parts = (int32_t)oct_max(1, oct_min(oct_cdiv(p->m, 8 * QUANT_STRIP_WARPS), oct_max(PARTS, CTAS / oct_max(p->across, 1))));
     l->kernel = COL_CODES;
-    l->threads = QUANT_STRIP_WARPS * 32;
     if (p->given) {
         p->factor = p->scale;
-        p->eps = 0;
         return;
     }
     l->before = COL_MAX;
@@ -95,6 +101,7 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
     p->scopes = rows * p->cols;
     p->wide = aligned(a->x, a->ldx, elem) && aligned(a->y, a->ldy, 1) && (p->cols <= 1 || p->bk % 16 == 0);
 
+    p->step = p->wide || p->bm > 1 ? 1 : 32;
     const int64_t units = oct_max(1, oct_cdiv(p->bk, 16)), all = units > INT32_MAX ? INT64_MAX : oct_mul(units, p->bm);
     p->units = (int32_t)oct_min(units, INT32_MAX);
     p->magic = (1ULL << 32) / (uint64_t)units + ((1ULL << 32) % (uint64_t)units != 0);
@@ -105,6 +112,7 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         p->units = (int32_t)(p->cols * p->lanes);
         l->kernel = SMALL;
         l->threads = QUANT_SMALL_THREADS;
+        if (!p->wide) p->step = p->lanes;
         l->ctas = oct_cdiv(small, QUANT_SMALL_THREADS);
         p->across = oct_cdiv(p->k, QUANT_SMALL_COLUMNS);
         const int64_t tiles = oct_mul(p->across, oct_cdiv(p->m, 8));
@@ -124,11 +132,11 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
     if (all > 0 && all <= most && p->scopes < INT32_MAX / QUANT_MAX_CLUSTER) {
         if (all > QUANT_SCOPE_UNITS) {
             l->kernel = CLUSTER;
-            l->threads = 512;
             while (QUANT_CLUSTER_UNITS * l->cluster < all) l->cluster *= 2;
+            l->threads = (int32_t)oct_cdiv(all, l->cluster * 2 * 32) * 32;
         } else {
             l->kernel = LOOP;
-#define X(TH, U, OCC_F32, OCC_BF16) if (l->kernel == LOOP && all <= TH * U) l->kernel = SCOPE_##TH##x##U, l->threads = TH;
+#define X(TH, U, OCC_F32, OCC_BF16) if (l->kernel == LOOP && all <= TH * U) l->kernel = SCOPE_##TH##x##U, l->threads = (int32_t)oct_cdiv(all, U * 32) * 32;
             QUANT_SCOPE_KERNELS(X)
 #undef X
         }
@@ -136,6 +144,7 @@ static void plan_of(const oct_quant_args *a, int32_t sms, plan *l)
         return;
     }
     l->kernel = LOOP;
+    p->step = p->wide ? 1 : 32;
     l->threads = QUANT_LARGE_THREADS;
     l->ctas = oct_min(p->scopes, 1 << 20);
 }

@@ -20,7 +20,7 @@ DEVICE float coder_for(const quant_params &p, float amax, float ub, float given,
 
 // ---- scope ----
 
-template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_params &p)
+template <int T, int U, bool CLUSTER> DEVICE void scope(const quant_params &p)
 {
     __shared__ exchange shared;
     const uint32_t rank = CLUSTER ? cluster_rank() : 0, size = CLUSTER ? cluster_size() : 1;
@@ -39,16 +39,18 @@ template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_para
     uint32_t m = amax_start();
 #pragma unroll
     for (int i = 0; i < U; i++) {
-        const uint32_t t = (rank * U + i) * TH + threadIdx.x;
+        const uint32_t t = (rank * U + i) * blockDim.x + threadIdx.x, lane = threadIdx.x % 32;
         at_row[i] = (int)(t * p.magic >> 32);
         at_col[i] = (int)(t - at_row[i] * p.units) * UNIT;
-        u[i] = load_unit<T>(x + (at_row[i] * p.ldx + at_col[i]) * type<T>::BYTES, at_row[i] < rows ? columns - at_col[i] : 0, p.wide);
+        if (p.step > 1) at_row[i] = 0, at_col[i] = (t - lane) * UNIT + lane;
+        u[i] = load_unit<T>(x + (at_row[i] * p.ldx + at_col[i]) * type<T>::BYTES, at_row[i] < rows ? columns - at_col[i] : 0, p.wide,
+                            p.step);
     }
     float amax = 0;
     if (!p.given) {
 #pragma unroll
         for (int i = 0; i < U; i++) m = amax_of(u[i], m);
-        amax = cta_max<TH>(amax_end<T>(m));
+        amax = cta_max(amax_end<T>(m));
         if (CLUSTER) amax = exchange_max(&shared, amax, rank, size);
     } else if (CLUSTER)
         exchange_skip();
@@ -60,21 +62,22 @@ template <int T, int TH, int U, bool CLUSTER> DEVICE void scope(const quant_para
     for (int i = 0; i < U; i++) {
         uint32_t codes[4];
         encode(u[i], c, how, codes);
-        store_codes(y + at_row[i] * p.ldy + at_col[i], codes, at_row[i] < rows ? columns - at_col[i] : 0, p.wide);
+        store_codes(y + at_row[i] * p.ldy + at_col[i], codes, at_row[i] < rows ? columns - at_col[i] : 0, p.wide, p.step);
     }
 }
+/* Launched with as many warps as the scopes have units for. */
 #define X(TH, U, OCC_F32, OCC_BF16)                                                                                               \
     extern "C" __global__ void __launch_bounds__(TH, OCC_F32) quant_scope_f32_##TH##x##U(const __grid_constant__ quant_params p)   \
-    { scope<F32, TH, U, false>(p); }                                                                                              \
+    { scope<F32, U, false>(p); }                                                                                                  \
     extern "C" __global__ void __launch_bounds__(TH, OCC_BF16) quant_scope_bf16_##TH##x##U(const __grid_constant__ quant_params p) \
-    { scope<BF16, TH, U, false>(p); }                                                                                             \
+    { scope<BF16, U, false>(p); }                                                                                                 \
     extern "C" __global__ void __launch_bounds__(TH, OCC_BF16) quant_scope_f16_##TH##x##U(const __grid_constant__ quant_params p)  \
-    { scope<F16, TH, U, false>(p); }
+    { scope<F16, U, false>(p); }
 QUANT_SCOPE_KERNELS(X)
 #undef X
-extern "C" __global__ void __launch_bounds__(512, 1) quant_cluster_f32(const __grid_constant__ quant_params p) { scope<F32, 512, 2, true>(p); }
-extern "C" __global__ void __launch_bounds__(512, 3) quant_cluster_bf16(const __grid_constant__ quant_params p) { scope<BF16, 512, 2, true>(p); }
-extern "C" __global__ void __launch_bounds__(512, 3) quant_cluster_f16(const __grid_constant__ quant_params p) { scope<F16, 512, 2, true>(p); }
+extern "C" __global__ void __launch_bounds__(512, 1) quant_cluster_f32(const __grid_constant__ quant_params p) { scope<F32, 2, true>(p); }
+extern "C" __global__ void __launch_bounds__(512, 3) quant_cluster_bf16(const __grid_constant__ quant_params p) { scope<BF16, 2, true>(p); }
+extern "C" __global__ void __launch_bounds__(512, 3) quant_cluster_f16(const __grid_constant__ quant_params p) { scope<F16, 2, true>(p); }
 
 // ---- small ----
 
@@ -91,7 +94,7 @@ template <int T> DEVICE float small_unit(const quant_params &p, const unit<T> &u
     const float s = coder_for(p, a, ub, given, &c, &how);
     uint32_t codes[4];
     encode(u, c, how, codes);
-    store_codes(y, codes, n, p.wide);
+    store_codes(y, codes, n, p.wide, p.step);
     return s;
 }
 
@@ -102,11 +105,12 @@ template <int T> DEVICE void small(const quant_params &p)
     chain_wait();
     const uint32_t lanes = p.lanes, t = blockIdx.x * QUANT_SMALL_THREADS + threadIdx.x, l = t & (lanes - 1);
     const uint32_t row = t / (uint32_t)p.units, col = (t - row * p.units) / lanes;
-    const int64_t j = col * p.bk + l * UNIT, left = min(p.bk, p.k - col * p.bk) - l * UNIT;
+    const int at = p.wide ? l * UNIT : l;
+    const int64_t j = col * p.bk + at;
     const bool there = row < p.m && col < p.cols;
-    const int n = there ? (int)min(left, (int64_t)UNIT) : 0;
+    const int n = there ? (int)min(p.bk, p.k - col * p.bk) - at : 0;
     float *scale = p.scale + row * p.scale_row + col * p.scale_col;
-    const unit<T> u = load_unit<T>(p.x + (row * p.ldx + j) * type<T>::BYTES, n, p.wide);
+    const unit<T> u = load_unit<T>(p.x + (row * p.ldx + j) * type<T>::BYTES, n, p.wide, p.step);
     const float s = small_unit<T>(p, u, p.given ? 0 : bound_of(p), p.given && there ? *scale : 1.0f, p.y + row * p.ldy + j, n);
     if (!p.given && l == 0 && there) *scale = s;
 }
@@ -144,26 +148,27 @@ template <int T> DEVICE void tile(const quant_params &p)
     { small<T>(p); }                                                                                                           \
     extern "C" __global__ void __launch_bounds__(QUANT_SMALL_THREADS, OCC_TILE) quant_tile_##name(const __grid_constant__ quant_params p) \
     { tile<T>(p); }
-SMALL(f32, F32, 6, 5)
-SMALL(bf16, BF16, 8, 6)
-SMALL(f16, F16, 8, 6)
+SMALL(f32, F32, 5, 5)
+SMALL(bf16, BF16, 6, 6)
+SMALL(f16, F16, 6, 6)
 #undef SMALL
 
 // ---- large: a matrix, one scope ----
 
 /* Chunks of a row, a unit a thread. The second pass goes backward, so that it finds the end of the matrix in L2. */
-struct chunk { int64_t row, col; };
+enum { CHUNK = QUANT_LARGE_THREADS * UNIT };
+struct chunk { int64_t row, col; int n; }; // a thread's first element, and how many elements the row has from there on
+DEVICE int first_in_chunk(const quant_params &p) { return p.step == 1 ? threadIdx.x * UNIT : threadIdx.x / 32 * (32 * UNIT) + threadIdx.x % 32; }
 DEVICE chunk chunk_of(const quant_params &p, int64_t i)
 {
-    const int64_t row = p.m == 1 ? 0 : i / p.across;
-    return { row, (i - row * p.across) * (QUANT_LARGE_THREADS * UNIT) + threadIdx.x * UNIT };
+    const int64_t row = p.m == 1 ? 0 : i / p.across, col = (i - row * p.across) * CHUNK + first_in_chunk(p);
+    return { row, col, (int)max(min(p.k - col, (int64_t)CHUNK), (int64_t)0) };
 }
-DEVICE int left_of(const quant_params &p, chunk c) { return (int)max(min(p.k - c.col, (int64_t)UNIT), (int64_t)0); }
 
 template <int T> DEVICE void large_max(const quant_params &p)
 {
     enum { AHEAD = T == F32 ? 2 : 4 };
-    const int64_t chunks = p.m * p.across, whole = p.m == 1 && p.wide ? p.k / (QUANT_LARGE_THREADS * UNIT) : 0;
+    const int64_t chunks = p.m * p.across, whole = p.m == 1 && p.wide ? p.k / CHUNK : 0;
     uint32_t m = amax_start();
     chain_launch();
     chain_wait();
@@ -178,9 +183,9 @@ template <int T> DEVICE void large_max(const quant_params &p)
     }
     for (; i < chunks; i += gridDim.x) {
         const chunk c = chunk_of(p, i);
-        m = amax_of(load_unit<T>(p.x + (c.row * p.ldx + c.col) * type<T>::BYTES, left_of(p, c), p.wide), m);
+        m = amax_of(load_unit<T>(p.x + (c.row * p.ldx + c.col) * type<T>::BYTES, c.n, p.wide, p.step), m);
     }
-    const float a = cta_max<QUANT_LARGE_THREADS>(amax_end<T>(m));
+    const float a = cta_max(amax_end<T>(m));
     if (threadIdx.x == 0) p.partial[blockIdx.x] = a;
 }
 
@@ -189,12 +194,14 @@ template <int T> DEVICE void large_codes(const quant_params &p)
     chain_launch();
     chain_wait();
     const chunk at = chunk_of(p, p.m * p.across - 1 - blockIdx.x);
-    const int n = left_of(p, at);
-    const unit<T> u = load_unit<T>(p.x + (at.row * p.ldx + at.col) * type<T>::BYTES, n, p.wide);
+    const bool whole = p.wide && at.n >= UNIT;
+    const char *x = p.x + (at.row * p.ldx + at.col) * type<T>::BYTES;
+    uint8_t *y = p.y + at.row * p.ldy + at.col;
+    const unit<T> u = whole ? load_whole_again<T>(x) : load_unit<T>(x, at.n, false, p.step);
     float a = 0;
     if (!p.given) {
         for (int i = threadIdx.x; i < p.parts; i += QUANT_LARGE_THREADS) a = fmaxf(a, p.partial[i]);
-        a = cta_max<QUANT_LARGE_THREADS>(a);
+        a = cta_max(a);
     }
     coder c;
     int how;
@@ -202,7 +209,8 @@ template <int T> DEVICE void large_codes(const quant_params &p)
     if (!p.given && blockIdx.x == 0 && threadIdx.x == 0) *p.scale = s;
     uint32_t codes[4];
     encode(u, c, how, codes);
-    store_codes(p.y + at.row * p.ldy + at.col, codes, n, p.wide);
+    if (whole) store_whole_again(y, codes);
+    else store_codes(y, codes, at.n, false, p.step);
 }
 #define LARGE(name, T, OCC)                                                                                            \
     extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_large_max_##name(const __grid_constant__ quant_params p) \
@@ -210,8 +218,8 @@ template <int T> DEVICE void large_codes(const quant_params &p)
     extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, OCC) quant_large_codes_##name(const __grid_constant__ quant_params p) \
     { large_codes<T>(p); }
 LARGE(f32, F32, 2)
-LARGE(bf16, BF16, 4)
-LARGE(f16, F16, 4)
+LARGE(bf16, BF16, 3)
+LARGE(f16, F16, 3)
 
 // ---- col ----
 
@@ -301,11 +309,11 @@ template <int T> DEVICE void col_codes(const quant_params &p)
         for (int r = 0; r < ROWS; r += AHEAD) {
             unit<T> u[AHEAD];
 #pragma unroll
-            for (int i = 0; i < AHEAD; i++) u[i] = load_whole<T>(x + (r + i) * p.ldx * type<T>::BYTES);
+            for (int i = 0; i < AHEAD; i++) u[i] = load_whole_again<T>(x + (r + i) * p.ldx * type<T>::BYTES);
 #pragma unroll
             for (int i = 0; i < AHEAD; i++) {
                 col_encode(p, u[i], f, codes);
-                store_codes(y + (r + i) * p.ldy, codes, UNIT, true);
+                store_whole_again(y + (r + i) * p.ldy, codes);
             }
         }
         return;
@@ -316,11 +324,61 @@ template <int T> DEVICE void col_codes(const quant_params &p)
         store_codes(y + r * p.ldy, codes, n, p.wide);
     }
 }
+
+/* Few rows: a CTA holds 128 columns of up to 64, 8 lanes side by side. */
+template <int T> DEVICE void col_small(const quant_params &p)
+{
+    enum { WARPS = QUANT_STRIP_WARPS, WIDTH = 8 * UNIT, U = QUANT_COL_SMALL_ROWS / (4 * WARPS) };
+    __shared__ float part[WARPS][WIDTH], factor[WIDTH];
+    chain_launch();
+    chain_wait();
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, at = lane % 8 * UNIT;
+    const int64_t col0 = (int64_t)blockIdx.x * WIDTH;
+    const int n = (int)max(min(p.k - col0 - at, (int64_t)UNIT), (int64_t)0);
+    unit<T> u[U], m = { { 0 } };
+#pragma unroll
+    for (int i = 0; i < U; i++) {
+        const int64_t row = (i * WARPS + warp) * 4 + lane / 8;
+        u[i] = load_unit<T>(p.x + (row * p.ldx + col0 + at) * type<T>::BYTES, row < p.m ? n : 0, p.wide);
+    }
+#pragma unroll
+    for (int i = 0; i < U; i++) maxima_of(u[i], m);
+#pragma unroll
+    for (int i = 0; i < UNIT; i++) {
+        float a = fabsf(element(m, i));
+        a = fmaxf(a, __shfl_xor_sync(~0u, a, 8));
+        a = fmaxf(a, __shfl_xor_sync(~0u, a, 16));
+        if (lane < 8) part[warp][at + i] = a;
+    }
+    __syncthreads();
+    if (threadIdx.x < WIDTH && col0 + threadIdx.x < p.k) {
+        float a = 0, s = 0;
+        coder c = { 0 };
+        int how;
+        for (int i = 0; i < WARPS; i++) a = fmaxf(a, part[i][threadIdx.x]);
+        if (p.given) s = p.scale[col0 + threadIdx.x];
+        else p.scale[col0 + threadIdx.x] = s = coder_of(p.eps, a, bound_of(p), &c, &how);
+        factor[threadIdx.x] = p.eps ? c.factor : s;
+    }
+    __syncthreads();
+    float f[UNIT];
+#pragma unroll
+    for (int i = 0; i < UNIT; i++) f[i] = i < n ? factor[at + i] : 1.0f;
+#pragma unroll
+    for (int i = 0; i < U; i++) {
+        const int64_t row = (i * WARPS + warp) * 4 + lane / 8;
+        uint32_t codes[4];
+        col_encode(p, u[i], f, codes);
+        store_codes(p.y + row * p.ldy + col0 + at, codes, row < p.m ? n : 0, p.wide);
+    }
+}
 #define COL(name, T)                                                                                                             \
     extern "C" __global__ void __launch_bounds__(QUANT_STRIP_WARPS * 32) quant_col_max_##name(const __grid_constant__ quant_params p)   \
     { col_max<T>(p); }                                                                                                           \
     extern "C" __global__ void __launch_bounds__(QUANT_STRIP_WARPS * 32) quant_col_codes_##name(const __grid_constant__ quant_params p) \
-    { col_codes<T>(p); }
+    { col_codes<T>(p); }                                                                                                         \
+    extern "C" __global__ void __launch_bounds__(QUANT_STRIP_WARPS * 32) quant_col_small_##name(const __grid_constant__ quant_params p) \
+    { col_small<T>(p); }
 COL(f32, F32)
 COL(bf16, BF16)
 COL(f16, F16)
@@ -330,6 +388,7 @@ COL(f16, F16)
 
 template <int T> DEVICE void loop(const quant_params &p)
 {
+    const int at = first_in_chunk(p);
     chain_launch();
     chain_wait();
     for (int64_t s = blockIdx.x; s < p.scopes; s += gridDim.x) {
@@ -340,24 +399,24 @@ template <int T> DEVICE void loop(const quant_params &p)
         if (!p.given)
             for (int64_t i = 0; i < rows; i++)
 #pragma unroll 1
-                for (int64_t j = threadIdx.x * UNIT; j < columns; j += QUANT_LARGE_THREADS * UNIT)
-                    m = amax_of(load_unit<T>(p.x + ((i0 + i) * p.ldx + j0 + j) * type<T>::BYTES, (int)min(columns - j, (int64_t)UNIT), p.wide), m);
+                for (int64_t j = at; j < columns; j += CHUNK)
+                    m = amax_of(load_unit<T>(p.x + ((i0 + i) * p.ldx + j0 + j) * type<T>::BYTES, (int)min(columns - j, (int64_t)CHUNK), p.wide, p.step), m);
         coder c;
         int how;
-        const float a = cta_max<QUANT_LARGE_THREADS>(amax_end<T>(m));
+        const float a = cta_max(amax_end<T>(m));
         const float sc = coder_for(p, a, p.given ? 0 : bound_of(p), p.given ? *scale : 0, &c, &how);
         if (!p.given && threadIdx.x == 0) *scale = sc;
         for (int64_t i = 0; i < rows; i++)
 #pragma unroll 1
-            for (int64_t j = threadIdx.x * UNIT; j < columns; j += QUANT_LARGE_THREADS * UNIT) {
-                const int n = (int)min(columns - j, (int64_t)UNIT);
+            for (int64_t j = at; j < columns; j += CHUNK) {
+                const int n = (int)min(columns - j, (int64_t)CHUNK);
                 uint32_t codes[4];
-                encode(load_unit<T>(p.x + ((i0 + i) * p.ldx + j0 + j) * type<T>::BYTES, n, p.wide), c, how, codes);
-                store_codes(p.y + (i0 + i) * p.ldy + j0 + j, codes, n, p.wide);
+                encode(load_unit<T>(p.x + ((i0 + i) * p.ldx + j0 + j) * type<T>::BYTES, n, p.wide, p.step), c, how, codes);
+                store_codes(p.y + (i0 + i) * p.ldy + j0 + j, codes, n, p.wide, p.step);
             }
         __syncthreads(); // the maxima of this scope have been read
     }
 }
-extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_loop_f32(const __grid_constant__ quant_params p) { loop<F32>(p); }
-extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_loop_bf16(const __grid_constant__ quant_params p) { loop<BF16>(p); }
-extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 2) quant_loop_f16(const __grid_constant__ quant_params p) { loop<F16>(p); }
+extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 1) quant_loop_f32(const __grid_constant__ quant_params p) { loop<F32>(p); }
+extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 1) quant_loop_bf16(const __grid_constant__ quant_params p) { loop<BF16>(p); }
+extern "C" __global__ void __launch_bounds__(QUANT_LARGE_THREADS, 1) quant_loop_f16(const __grid_constant__ quant_params p) { loop<F16>(p); }

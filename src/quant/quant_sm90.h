@@ -20,17 +20,19 @@ typedef struct quant_params {
     int32_t units;                /* of a scope's row; of the packed matrix's row, a multiple of lanes, for small scopes */
     int32_t lanes;                /* small scopes: threads of one, a power of two */
     int32_t eps, given, wide;     /* rule, SCALE_GIVEN, rows aligned for 16-byte accesses */
+    int32_t step;                 /* 1, or where rows are not wide: between a thread's elements, see load_unit */
     int32_t parts;                /* CTAs that found maxima; of columns: in each strip */
 } quant_params;
 
-/* X(threads, units of 16 elements a thread, CTAs an SM for f32, for bf16 and f16) */
-#define QUANT_SCOPE_KERNELS(X) X(128, 1, 8, 8) X(256, 1, 6, 8) X(512, 1, 3, 4) X(1024, 1, 1, 2) X(512, 4, 1, 2)
+/* X(threads at most, units of 16 elements a thread, CTAs an SM for f32, for bf16 and f16) */
+#define QUANT_SCOPE_KERNELS(X) X(512, 1, 3, 4) X(1024, 1, 1, 2)
 enum {
-    QUANT_SCOPE_UNITS = 2048,                            /* what a CTA can hold */
+    QUANT_SCOPE_UNITS = 1024,                            /* what a CTA can hold */
     QUANT_CLUSTER_UNITS = 1024, QUANT_MAX_CLUSTER = 8,   /* a CTA of a cluster; CTAs of a cluster */
     QUANT_SMALL_THREADS = 256, QUANT_SMALL_COLUMNS = 512,
     QUANT_LARGE_THREADS = 512, QUANT_LARGE_PARTS = 1024,
     QUANT_STRIP = 512, QUANT_STRIP_WARPS = 8,            /* columns: of a CTA, a unit a thread; rows that it takes at once */
-    QUANT_STRIP_ROWS = 64                                /* of a CTA that makes codes */
+    QUANT_STRIP_ROWS = 32,                               /* of a CTA that makes codes */
+    QUANT_COL_SMALL_ROWS = 64                            /* what a CTA can hold */
 };
 #endif

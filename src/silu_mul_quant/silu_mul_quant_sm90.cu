@@ -76,7 +76,7 @@ template <int T, int TH, int U, bool CLUSTER> DEVICE void row_in_registers(const
         silu_unit(load_at<T>(p.gate, p.ld_gate, row, col, n, p.wide), load_at<T>(p.up, p.ld_up, row, col, n, p.wide), v[i]);
         a = fmaxf(a, amax_of_values(v[i]));
     }
-    a = cta_max<TH>(a);
+    a = cta_max(a);
     if (CLUSTER) a = exchange_max(&shared, a, rank, size);
     const float factor = factor_of(p.out, a, ub, &scale);
     if (threadIdx.x == 0 && rank == 0) p.out.scale[row] = scale;

@@ -7,6 +7,7 @@
 #define DEVICE static __device__ __forceinline__
 enum { F32, BF16, F16 }; /* template parameters, and the order of a module's kernels; octavo.h's values are others */
 enum { UNIT = 16 };
+#define EVICT_FIRST 0x12f0000000000000ull /* as createpolicy makes it */
 
 /* ---- Programmatic launches: see core/cuda.h ---- */
 DEVICE void chain_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
@@ -15,14 +16,14 @@ DEVICE void chain_launch() { asm volatile("griddepcontrol.launch_dependents;" ::
 /* ---- The largest of several threads' ---- */
 
 DEVICE float warp_max(float a) { return __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(a))); } /* a >= 0: ordered as integers */
-/* Of a CTA; every thread gets it. Calls in a row take turns 0 and 1: one barrier each is then enough. */
-template <int TH> DEVICE float cta_max(float a, int turn = 0)
+/* Of a CTA of whole warps; every thread gets it. Once, or with a barrier between. */
+DEVICE float cta_max(float a)
 {
-    __shared__ float part[2][TH / 32];
+    __shared__ float part[32];
     a = warp_max(a);
-    if (threadIdx.x % 32 == 0) part[turn][threadIdx.x / 32] = a;
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = a;
     __syncthreads();
-    a = threadIdx.x % 32 < TH / 32 ? part[turn][threadIdx.x % 32] : 0;
+    a = threadIdx.x % 32 < blockDim.x / 32 ? part[threadIdx.x % 32] : 0;
     return warp_max(a);
 }
 
@@ -70,8 +71,9 @@ template <int T> DEVICE unit<T> load_if(bool there, const char *p)
     return u;
 }
 
-/* The first n elements from p on; the others are 0. wide: p is aligned to 16 bytes. */
-template <int T> DEVICE unit<T> load_unit(const char *p, int n, bool wide)
+/* The first n elements from p on; the others are 0. wide: p is aligned to 16 bytes. step: where units are not aligned, threads
+ * side by side take elements side by side, and a thread those `step` apart: so the accesses of a warp lie together. */
+template <int T> DEVICE unit<T> load_unit(const char *p, int n, bool wide, int step = 1)
 {
     enum { PER = 4 / type<T>::BYTES };
     unit<T> u;
@@ -80,7 +82,7 @@ template <int T> DEVICE unit<T> load_unit(const char *p, int n, bool wide)
     for (int i = 0; i < UNIT / PER; i++) u.w[i] = 0;
 #pragma unroll
     for (int i = 0; i < UNIT; i++)
-        if (i < n) u.w[i / PER] |= load_word<T>(p + i * type<T>::BYTES) << (i % PER * 16);
+        if (i * step < n) u.w[i / PER] |= load_word<T>(p + i * step * type<T>::BYTES) << (i % PER * 16);
     return u;
 }
 
@@ -180,8 +182,8 @@ DEVICE uint32_t f16x2(float lo, float hi)
     return r;
 }
 
-/* The first n of 16 codes. wide: p is aligned to 16 bytes. */
-DEVICE void store_codes(uint8_t *p, const uint32_t *c, int n, bool wide)
+/* The first n of 16 codes, as load_unit has them. wide: p is aligned to 16 bytes. */
+DEVICE void store_codes(uint8_t *p, const uint32_t *c, int n, bool wide, int step = 1)
 {
     if (wide && n >= UNIT) {
         *(uint4 *)p = make_uint4(c[0], c[1], c[2], c[3]);
@@ -189,7 +191,25 @@ DEVICE void store_codes(uint8_t *p, const uint32_t *c, int n, bool wide)
     }
 #pragma unroll
     for (int i = 0; i < UNIT; i++)
-        if (i < n) p[i] = (uint8_t)(c[i / 4] >> (i % 4 * 8));
+        if (i * step < n) p[i * step] = (uint8_t)(c[i / 4] >> (i % 4 * 8));
+}
+
+/* For a second pass, whose input may be in L2 from the first, to leave it there until it was read: neither what has been
+ * read again nor the codes displace what has not. */
+template <int T> DEVICE unit<T> load_whole_again(const char *p)
+{
+    unit<T> u;
+#pragma unroll
+    for (int i = 0; i < UNIT * type<T>::BYTES / 16; i++)
+        asm volatile("ld.global.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+                     : "=r"(u.w[4 * i]), "=r"(u.w[4 * i + 1]), "=r"(u.w[4 * i + 2]), "=r"(u.w[4 * i + 3])
+                     : "l"(p + 16 * i), "l"(EVICT_FIRST));
+    return u;
+}
+DEVICE void store_whole_again(uint8_t *p, const uint32_t *c)
+{
+    asm volatile("st.global.L2::cache_hint.v4.u32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(p), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]),
+                 "l"(EVICT_FIRST) : "memory");
 }
 
 /* ---- The scale rules of octavo.h: every line is one f32 operation ---- */

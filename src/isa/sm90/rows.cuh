@@ -92,7 +92,7 @@ template <int TH, class F> DEVICE void write_row_in_loops(const rows_out &o, int
         float a = 0, scale;
 #pragma unroll 1
         for (int64_t j = first + lane; j < end; j += step) a = fmaxf(a, fabsf(value(j)));
-        a = all ? cta_max<TH>(a) : warp_max(a);
+        a = all ? cta_max(a) : warp_max(a);
         const float factor = factor_of(o, a, ub, &scale);
         if (lane == 0) o.scale[row * o.scale_row + g * o.scale_col] = scale;
 #pragma unroll 1
