@@ -36,14 +36,16 @@ int cmd_info(int argc, char **argv)
     printf("octavo    %s\nmachine   %s, %ld CPUs\nfeatures ", oct_version(), name, sysconf(_SC_NPROCESSORS_ONLN));
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
         if (cpu & features[i].bit) printf(" %s;", features[i].name);
-    int ref = 0, avx2 = 0, avx512 = 0, sm90 = 0;
+    static const char *const backend[] = { "ref", "avx2", "avx512", "sm90" };
+    int rows[4] = { 0 }, here[4] = { 0 };
     for (int32_t i = 0; i < oct_kernel_count(); i++) {
         oct_kernel_info_t k;
         oct_kernel_info(i, &k);
-        ref += !strcmp(k.backend, "ref");
-        avx2 += !strcmp(k.backend, "avx2");
-        avx512 += !strcmp(k.backend, "avx512");
-        sm90 += !strcmp(k.backend, "sm90");
+        for (int j = 0; j < 4; j++) {
+            if (strcmp(k.backend, backend[j])) continue;
+            rows[j]++;
+            here[j] |= k.runs_here;
+        }
     }
     oct_cuda_info_t gpu;
     const oct_status found = oct_cuda_info(0, &gpu);
@@ -51,14 +53,13 @@ int cmd_info(int argc, char **argv)
         printf("\nGPU       %s, %d multiprocessors, compute capability %d.%d, %.0f GB, CUDA driver %d.%d", gpu.name, gpu.sms, gpu.major,
                gpu.minor, (double)gpu.memory * 1e-9, gpu.driver / 1000, gpu.driver % 1000 / 10);
     else printf("\nGPU       %s", oct_error_text());
-    const uint32_t zen4 = OCT_CPU_AVX2 | OCT_CPU_AVX512_BF16 | OCT_CPU_AVX512_VBMI;
     printf("\n\nbackend   kernels  here  needs\n");
-    printf("sm90      %7d  %-4s  %s\n", sm90, found == OCT_OK && gpu.runs_here ? "yes" : "no",
+    printf("sm90      %7d  %-4s  %s\n", rows[3], here[3] ? "yes" : "no",
            gpu.built_in ? "an NVIDIA Hopper GPU and its driver" : "a build with nvcc, which this is not, and an NVIDIA Hopper GPU");
-    printf("avx512    %7d  %-4s  AVX-512 with VBMI and BF16: AMD Zen 4, Intel Sapphire Rapids or later\n", avx512,
-           (cpu & zen4) == zen4 && avx512 ? "yes" : "no");
-    printf("avx2      %7d  %-4s  an x86-64 CPU with AVX2, FMA and F16C\n", avx2, cpu & OCT_CPU_AVX2 && avx2 ? "yes" : "no");
-    printf("ref       %7d  yes   nothing; the numeric specification, slow\n", ref);
+    printf("avx512    %7d  %-4s  AVX-512 with VBMI and BF16: AMD Zen 4, Intel Sapphire Rapids or later\n", rows[2],
+           here[2] ? "yes" : "no");
+    printf("avx2      %7d  %-4s  an x86-64 CPU with AVX2, FMA and F16C\n", rows[1], here[1] ? "yes" : "no");
+    printf("ref       %7d  yes   nothing; the numeric specification, slow\n", rows[0]);
     printf("\nAMX and gfx942 (AMD MI300X) have no kernels in this version.\n");
     return CLI_OK;
 }

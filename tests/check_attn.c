@@ -41,6 +41,21 @@ static double *values(const oct_kv *kv, const void *data, int64_t lane, int64_t 
     return x;
 }
 
+/* The score of a row of K, and what its error grows with: |scale| sum_e |q K| and sum_e |K|. */
+static double score(const uint16_t *q, const double *k, int64_t d, double scale, double *size, double *keys)
+{
+    double s = 0;
+    *size = *keys = 0;
+    for (int64_t e = 0; e < d; e++) {
+        const double p = (double)oct_bf16_to_f32(q[e]) * k[e];
+        s += p;
+        *size += fabs(p);
+        *keys += fabs(k[e]);
+    }
+    *size *= fabs(scale);
+    return s * scale;
+}
+
 /* e of octavo.h, for size = |scale| max_t sum_e |q K| and keys = max_t sum_e |K|. */
 static double score_error(int64_t d, double size, double keys)
 { return 4 * (double)(d + 8) * 0x1p-24 * size + 0x1p-149 * ((double)(d + 2) + keys); }
@@ -54,18 +69,11 @@ static void check_head(ck_case *c, const oct_attn_args *a, int64_t i, int64_t h,
     const uint16_t *q = (const uint16_t *)a->q + i * a->ldq + h * a->head_q;
     double most = -INFINITY, sum = 0, size = 0, keys = 0;
     for (int64_t t = 0; t < n; t++) {
-        double abs = 0, key = 0;
-        s[t] = 0;
-        for (int64_t e = 0; e < d; e++) {
-            const double p = (double)oct_bf16_to_f32(q[e]) * k[t * d + e];
-            s[t] += p;
-            abs += fabs(p);
-            key += fabs(k[t * d + e]);
-        }
+        double abs, key;
+        s[t] = score(q, k + t * d, d, scale, &abs, &key);
         keys = fmax(keys, key);
-        s[t] *= scale;
-        if (!(abs * fabs(scale) < 1e38)) size = abs * fabs(scale) <= DBL_MAX ? INFINITY : size; /* an f32 sum may overflow */
-        if (abs * fabs(scale) > size) size = abs * fabs(scale);
+        if (!(abs < 1e38)) size = abs <= DBL_MAX ? INFINITY : size; /* an f32 sum may overflow */
+        if (abs > size) size = abs;
         most = fmax(most, s[t]);
     }
     if (size == INFINITY) return;
@@ -101,18 +109,11 @@ static void check_split(ck_case *c, const oct_attn_args *a, int64_t i, int64_t h
     double most = -INFINITY, size = 0, sum = 0, keys = 0, *s = malloc((size_t)(count + 1) * sizeof *s);
     int wild = 0; /* no numbers among the scores, or an f32 sum may overflow */
     for (int64_t t = 0; t < count; t++) {
-        double abs = 0, key = 0;
-        s[t] = 0;
-        for (int64_t e = 0; e < d; e++) {
-            const double p = (double)oct_bf16_to_f32(q[e]) * k[(from + t) * d + e];
-            s[t] += p;
-            abs += fabs(p);
-            key += fabs(k[(from + t) * d + e]);
-        }
+        double abs, key;
+        s[t] = score(q, k + (from + t) * d, d, scale, &abs, &key);
         keys = fmax(keys, key);
-        s[t] *= scale;
-        wild |= !(abs * fabs(scale) < 1e38);
-        size = fmax(size, abs * fabs(scale));
+        wild |= !(abs < 1e38);
+        size = fmax(size, abs);
         most = fmax(most, s[t]);
     }
     for (int64_t t = 0; t < count; t++) sum += s[t] = exp(s[t] - most);

@@ -98,20 +98,7 @@ static void run(ck_case *c)
             if (isinf(w) && fabs(h[i * k + j] * root) < 0x1p-120) bound[i * k + j] = NAN; /* 0 or not, times infinity */
         }
     }
-    const ck_rows w = { a.scaling,
-                        a.rule,
-                        a.scale_layout,
-                        a.y_dtype,
-                        m,
-                        k,
-                        a.block_k,
-                        a.ldy,
-                        a.ld_scale,
-                        a.y,
-                        a.scale,
-                        v,
-                        bound,
-                        a.scale_ub && *a.scale_ub == *a.scale_ub ? *a.scale_ub : INFINITY };
+    const ck_rows w = CK_ROWS(a, v, bound);
     ck_rows_within(c, &w);
     if (s) ck_padding(c, "scale", a.scale, r, s, a.ld_scale ? a.ld_scale : s, 4);
     if (a.residual_out) ck_same(c, "residual_out", a.residual_out, want, m, k, a.ld_residual_out, r_size);

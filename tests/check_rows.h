@@ -14,6 +14,10 @@ typedef struct ck_rows {
     const double *v, *bound; /* [m][k]; a NaN bound: anything may stand there */
     float ub;                /* infinity: none */
 } ck_rows;
+/* Of the args of either op. */
+#define CK_ROWS(a, v, bound)                                                                                           \
+    { (a).scaling, (a).rule, (a).scale_layout, (a).y_dtype, (a).m, (a).k, (a).block_k, (a).ldy, (a).ld_scale, (a).y, (a).scale, v, bound, \
+      (a).scale_ub && *(a).scale_ub == *(a).scale_ub ? *(a).scale_ub : INFINITY }
 
 /* The axis of outputs that both ops have. */
 #define CK_ROW_MODES CK_NAMES("y", "f32", "bf16", "row min", "row eps", "group min", "group eps")

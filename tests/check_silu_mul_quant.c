@@ -65,20 +65,7 @@ static void run(ck_case *c)
             /* near the largest float either side will do; gate's factor may underflow before it meets an infinity */
             if ((fabs(x) > 0x1.ffff00p127 && fabs(x) < 0x1.0001p128) || (isinf(w) && g < -87)) bound[i * k + j] = NAN;
         }
-    const ck_rows w = { a.scaling,
-                        a.rule,
-                        a.scale_layout,
-                        a.y_dtype,
-                        m,
-                        k,
-                        a.block_k,
-                        a.ldy,
-                        a.ld_scale,
-                        a.y,
-                        a.scale,
-                        v,
-                        bound,
-                        a.scale_ub && *a.scale_ub == *a.scale_ub ? *a.scale_ub : INFINITY };
+    const ck_rows w = CK_ROWS(a, v, bound);
     ck_rows_within(c, &w);
     if (s) ck_padding(c, "scale", a.scale, r, s, a.ld_scale ? a.ld_scale : s, 4);
     free(v);

@@ -176,8 +176,7 @@ oct_status oct_kernel_info(int32_t i, oct_kernel_info_t *info)
     if (i < 0 || i >= oct_row_count)
         return oct_fail(OCT_E_VALUE, "kernel_info: row %d; there are %d", i, oct_row_count);
     const oct_row *r = &oct_rows[i];
-    const char *needs = r->needs & OCT_CUDA_SM90 ? "sm90" : r->needs & OCT_CPU_AVX512_BF16 ? "avx512" : r->needs & OCT_CPU_AVX2 ? "avx2" : "";
     const int here = (r->needs & oct_features_of(oct_row_device(r), 0)) == r->needs;
-    *info = (oct_kernel_info_t){ r->op_name, r->name, r->backend, needs, here, 0 };
+    *info = (oct_kernel_info_t){ r->op_name, r->name, r->backend, r->needs ? r->backend : "", here, 0 };
     return OCT_OK;
 }

@@ -22,7 +22,7 @@ enum {
 int oct_gemm_dot_avx2_fits(const oct_gemm_args *a, oct_fit *fit)
 {
     if (!a->k) { fit->why = "k is 0"; return 0; }
-    if (gemm_mean_rows(a) > MOST && a->k && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
+    if (gemm_mean_rows(a) > MOST && !(a->flags & OCT_GEMM_BATCH_INVARIANT)) { fit->why = "m is above 16"; return 0; }
     const int64_t row = oct_mul(oct_cdiv(a->k, STEP), STEP * 4);
     if (oct_mul(row, PASS + 1) < 0) { fit->why = "k is too large"; return 0; }
     fit->scratch = row * oct_min(a->m, PASS) + PASS * 4;
